@@ -1,0 +1,41 @@
+"""Gradient descent at the speed of memory, that cannot fail silently.
+
+>>> import fastgd as fg
+>>> r = fg.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0])      # the optimum, nothing to tune
+>>> g = fg.mse_grad([[1.0, 2.0]], [3.0], [0.0, 0.0])        # kernels: one pass over X
+"""
+
+try:
+    from fastgd import _kernels
+except ImportError as error:
+    raise ImportError(
+        f"fastgd's compiled modules are missing or do not fit this Python ({error}): in a checkout, run `pip install .`, "
+        "and import fastgd from another directory"
+    ) from None
+
+from fastgd._config import show_config
+from fastgd.errors import ConvergenceWarning, DivergenceError
+from fastgd.fit import Moments, fit
+from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
+from fastgd.result import FitResult
+
+__all__ = [
+    "MSE",
+    "ConvergenceWarning",
+    "DivergenceError",
+    "FitResult",
+    "Moments",
+    "fit",
+    "mse",
+    "mse_grad",
+    "mse_value_and_grad",
+    "show_config",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fastgd")
+    raise AttributeError(f"module 'fastgd' has no attribute {name!r}")

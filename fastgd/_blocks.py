@@ -1,0 +1,75 @@
+"""Any source of data as row blocks.
+
+A block is what the engine hands to a thread and adds up in order. How the rows are cut depends on their number and
+size alone, never on the threads, so that sums have the same bits on any number of them. The pieces of a block are
+what a kernel reads at once: the block itself where the arrays are native floats, else converted buffers of
+`PIECE_BYTES`, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from fastgd._rows import RowBlock, is_native
+from fastgd._validation import kernel_dtype
+
+__all__ = ["Block", "row_blocks"]
+
+BLOCK_BYTES = 1 << 21   # a pass over fewer bytes is too short to share among threads
+PIECE_BYTES = 1 << 19
+MAX_BLOCKS = 64
+WHOLE_TILES = 256       # blocks end where the kernels' tiles do
+
+
+class Block(Protocol):
+    """Rows that can be read as native blocks, piece by piece."""
+
+    def pieces(self) -> Iterator[RowBlock] | Sequence[RowBlock]: ...
+
+
+class ConvertedBlock:
+    """Rows of arrays that no kernel reads in place: other dtypes, swapped bytes, unaligned elements."""
+
+    def __init__(self, X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None) -> None:
+        self.X, self.y, self.s = X, y, s
+
+    def pieces(self) -> Iterator[RowBlock]:
+        dtype = kernel_dtype(self.X.dtype)
+        rows = max(1, PIECE_BYTES // (self.X.shape[1] * dtype.itemsize))
+        for start in range(0, len(self.X), rows):
+            part = slice(start, start + rows)
+            yield RowBlock(
+                np.ascontiguousarray(self.X[part], dtype),
+                None if self.y is None else np.ascontiguousarray(self.y[part], np.float64),
+                None if self.s is None else np.ascontiguousarray(self.s[part], np.float64),
+            )
+
+
+def rows_per_block(n_samples: int, row_bytes: int, least: int) -> int:
+    """Rows in a block: at most MAX_BLOCKS blocks, each of at least BLOCK_BYTES and `least` rows."""
+    rows = max(-(-n_samples // MAX_BLOCKS), -(-BLOCK_BYTES // row_bytes), least)
+    return -(-rows // WHOLE_TILES) * WHOLE_TILES
+
+
+def row_blocks(X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None, least: int = 512) -> list[Block]:
+    """The blocks of an array, in order.
+
+    Parameters
+    ----------
+    X, y, s : ndarray
+        Validated data, targets and weights of matching lengths.
+    least : int
+        Rows a block must at least have: what is kept for each block must stay small beside its rows.
+    """
+    native = all(array is None or is_native(array) for array in (X, y, s))
+    kind = RowBlock if native else ConvertedBlock
+    rows = rows_per_block(len(X), X.shape[1] * kernel_dtype(X.dtype).itemsize, least)
+    if rows >= len(X):
+        return [kind(X, y, s)]
+    return [
+        kind(X[part], None if y is None else y[part], None if s is None else s[part])
+        for part in (slice(start, start + rows) for start in range(0, len(X), rows))
+    ]

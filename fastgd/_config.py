@@ -1,0 +1,26 @@
+"""What this installation is made of and runs on."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+
+from fastgd import _cpu, _kernels
+from fastgd._engine import usable_cpus
+
+__all__ = ["show_config"]
+
+
+def show_config() -> None:
+    """Print the version, the instruction-set levels, the threads, NumPy and the compiler."""
+    rows = {
+        "fastgd": version("fastgd"),
+        "instruction set": f"{_kernels.current} (built: {', '.join(_kernels.built())}; "
+        f"available here: {', '.join(_kernels.available())})",
+        "threads": str(usable_cpus()),
+        "NumPy": np.__version__,
+        "compiler": _cpu.compiler,
+    }
+    for name, value in rows.items():
+        print(f"{name + ':':<17}{value}")

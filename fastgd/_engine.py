@@ -1,0 +1,102 @@
+"""Sums of a kernel over row blocks, in a fixed order, on any number of threads.
+
+Each block is summed by itself and the blocks' sums are added in the order of the blocks, so the bits of a result do
+not depend on how many threads there were or which was faster. Threads are Python's own; the kernels they run hold no
+lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from fastgd._blocks import Block
+from fastgd._rows import RowBlock
+from fastgd._validation import as_positive_integer
+
+__all__ = ["resolve_threads", "sum_blocks"]
+
+Kernel = Callable[[RowBlock, np.ndarray], Any]
+
+_pool: ThreadPoolExecutor | None = None
+_pool_lock = threading.Lock()
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on, or OMP_NUM_THREADS if that is less."""
+    try:
+        cpus = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this platform
+        cpus = os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return min(cpus, max(1, int(limit))) if limit.isdigit() else cpus
+
+
+def resolve_threads(n_threads: int | None) -> int:
+    """The threads to use: as many as asked for and no more than there are CPUs for; one inside a worker thread."""
+    asked = None if n_threads is None else as_positive_integer(n_threads, "n_threads")
+    if threading.current_thread() is not threading.main_thread():
+        return 1
+    return usable_cpus() if asked is None else min(asked, usable_cpus())
+
+
+def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: int) -> np.ndarray:
+    """The sum over all blocks of what the kernel adds to a vector of `size` doubles.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    kernel : callable
+        ``kernel(rows, out)`` adds the sums of native rows to ``out``.
+    size : int
+    n_threads : int
+        As `resolve_threads` gave it.
+    """
+    sums = np.zeros((len(blocks), size))
+    workers = min(n_threads, len(blocks))
+    order = iter(range(len(blocks)))    # next() on it is atomic, so each block is taken once
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            for index in order:
+                if stop.is_set():
+                    return
+                for rows in blocks[index].pieces():
+                    kernel(rows, sums[index])
+        except BaseException:
+            stop.set()
+            raise
+
+    helpers = [pool().submit(work) for _ in range(workers - 1)]
+    try:
+        work()
+    finally:
+        for helper in helpers:
+            helper.result()
+    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0)
+
+
+def pool() -> ThreadPoolExecutor:
+    """The process's helper threads, started at first use."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 1) - 1), thread_name_prefix="fastgd")
+        return _pool
+
+
+def _forget_pool() -> None:
+    """A forked child has no threads but the one that forked: it starts its own."""
+    global _pool, _pool_lock
+    _pool = None
+    _pool_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

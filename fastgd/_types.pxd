@@ -1,0 +1,53 @@
+"""Types shared by the kernels, the modules that call them, and packages that cimport fastgd."""
+
+ctypedef fused real:
+    float
+    double
+
+
+ctypedef struct Rows:
+    # A block of rows as a kernel reads it; it owns nothing. X is float or double as the kernel called says; y and
+    # s may each be either, whatever X is, because they enter the arithmetic as double.
+    const void *X
+    const void *y           # NULL: all zero
+    const void *s           # NULL: all one
+    Py_ssize_t n            # rows
+    Py_ssize_t d            # columns
+    Py_ssize_t x_row        # strides in elements, of any sign
+    Py_ssize_t x_col
+    Py_ssize_t y_step
+    Py_ssize_t s_step
+    bint y_is_float
+    bint s_is_float
+
+
+ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
+ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
+ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
+ctypedef void (*moments_fn)(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil
+ctypedef void (*panel_fn)(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+) noexcept nogil
+ctypedef Py_ssize_t (*scratch_fn)(const Rows *rows) noexcept nogil
+
+
+ctypedef struct MSEKernels:
+    # Documented in src/kernels/mse.pyx.
+    mse_fn value_f32
+    mse_fn value_f64
+    mse_fn sums_f32
+    mse_fn sums_f64
+    scratch_fn scratch_reals
+    update_f32_fn update_f32
+    update_f64_fn update_f64
+
+
+ctypedef struct MomentsKernels:
+    # Documented in src/kernels/moments.pyx.
+    moments_fn gram_f32
+    moments_fn gram_f64
+    moments_fn columns_f32
+    moments_fn columns_f64
+    panel_fn panel_f32
+    panel_fn panel_f64
+    scratch_fn scratch_reals

@@ -1,0 +1,45 @@
+"""The errors and warnings that are fastgd's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["ConvergenceWarning", "DivergenceError"]
+
+
+class DivergenceError(ArithmeticError):
+    """Descent that goes uphill: the step size is too large for this loss.
+
+    Attributes
+    ----------
+    lr : float
+        The step size that was used.
+    max_lr : float
+        The largest safe step size, 2/λmax; NaN where it is not known.
+    w : ndarray or None
+        The best parameters seen, the intercept last if one is fitted.
+    loss : float
+        The loss at `w`; NaN where it was not computed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        lr: float = float("nan"),
+        max_lr: float = float("nan"),
+        w: np.ndarray | None = None,
+        loss: float = float("nan"),
+    ) -> None:
+        super().__init__(message)
+        self.lr = lr
+        self.max_lr = max_lr
+        self.w = w
+        self.loss = loss
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit that ended without meeting its tolerance."""

@@ -1,0 +1,300 @@
+"""The objective of a linear model over any source of data: its value, gradient and curvature, and second moments.
+
+Conventions
+-----------
+X is (n, d), y (n,), sample weights s (n,), parameters w (d,) and, with an intercept, b as entry d of w. Then
+
+    r_i = x_i.w + b - y_i                                         in units of y
+    L(w) = sum_i s_i r_i^2 / sum_i s_i                            in units of y squared
+    F(w) = L(w) + l2 |w|^2                                        the intercept is not penalised
+    grad F = (2 / sum_i s_i) X'(s o r) + 2 l2 w                   in units of F per unit of w
+    H = (2 / sum_i s_i) X'SX + 2 l2                               constant: F is quadratic
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastgd import _moments, _mse
+from fastgd import _validation as validate
+from fastgd._blocks import Block, row_blocks
+from fastgd._engine import resolve_threads, sum_blocks
+from fastgd._rows import RowBlock
+from fastgd._spectrum import largest_eigenvalue
+from fastgd.errors import DivergenceError
+
+__all__ = ["MSE", "SecondMoments", "mse", "mse_grad", "mse_value_and_grad"]
+
+
+class MSE(_mse.DenseMSE):
+    """Mean squared error of a linear model, with its data checked once and read in place.
+
+    F(w) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l2 |w|^2. The arrays are held, not copied: what the caller
+    writes into them counts from the next call on.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+        float32 and float64 of any stride are read where they are, other real dtypes are converted piece by piece.
+    y : array_like of shape (n_samples,)
+    sample_weight : array_like of shape (n_samples,), optional
+        Not negative, and not zero everywhere.
+    fit_intercept : bool, default False
+        Parameters then have n_features + 1 entries, the intercept last.
+    l2 : float, default 0.0
+        Factor of |w|^2; the intercept is not penalised.
+    n_threads : int, optional
+        Threads a pass may use; by default one for each CPU this process may run on, OMP_NUM_THREADS at most. Results
+        have the same bits for any number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range. NaN and infinities in X and y are found by the first pass
+        over them, which raises ValueError with the first index.
+    """
+
+    def __init__(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        fit_intercept: bool = False,
+        l2: float = 0.0,
+        n_threads: int | None = None,
+    ) -> None:
+        self.X = validate.as_matrix(X)
+        self.y = validate.as_vector(y, len(self.X))
+        self.sample_weight, total_weight = validate.as_weights(sample_weight, len(self.X))
+        self.n_threads = resolve_threads(n_threads)
+        self.dtype = validate.kernel_dtype(self.X.dtype)
+        self.blocks: list[Block] = row_blocks(self.X, self.y, self.sample_weight)
+        only = self.blocks[0] if len(self.blocks) == 1 and isinstance(self.blocks[0], RowBlock) else None
+        super().__init__(
+            (self.X, self.y, self.sample_weight),
+            only,
+            total_weight,
+            validate.as_flag(fit_intercept, "fit_intercept"),
+            validate.as_number(l2, "l2", least=0),
+            self.dtype == np.float32,
+        )
+        self._largest: float | None = None
+
+    def lipschitz(self) -> float:
+        """The Lipschitz constant of the gradient: λmax, the largest eigenvalue of H.
+
+        Gradient descent with a fixed step converges below 2/λmax and diverges above. Found by the Lanczos process on
+        Hessian products, one pass over X each, from below and to at least five digits; kept for later calls.
+        """
+        if self._largest is None:
+            size = self.n_features + self.fit_intercept
+            rtol = 1e-5 if self.dtype == np.float32 else 1e-6
+            self._largest = largest_eigenvalue(lambda v, out: self.hessp(v, out=out), size, rtol=rtol)
+        return self._largest
+
+    def _on_blocks(
+        self, w: np.ndarray, b: float, sums: np.ndarray, with_gradient: bool, curvature: bool
+    ) -> None:
+        """Fill `sums` from all blocks: what `DenseMSE` does itself where there is a single native one."""
+        add = _mse.add_curvature if curvature else _mse.add_sums if with_gradient else _mse.add_value
+        sums[:] = sum_blocks(
+            self.blocks, lambda rows, out: add(rows, w, b, out), self.n_features + 2, self.n_threads
+        )
+
+    def _on_parameters(self, w: Any, name: str) -> np.ndarray:
+        return validate.as_parameters(w, self.n_features + self.fit_intercept, name)
+
+    def _on_out(self, out: Any, name: str = "out") -> None:
+        validate.check_out(out, self.n_features + self.fit_intercept, name)
+
+    def _on_overlap(self, out: np.ndarray, w: Any) -> None:
+        name = "w" if w is None else "out"
+        validate.refuse_overlap(out, name, X=self.X, y=self.y, sample_weight=self.sample_weight, w=w)
+
+    def _on_overflow(self, w: Any, name: str = "w") -> None:
+        """A sum that is not finite: bad input, or finite input too large for its square."""
+        validate.refuse_nonfinite(X=self.X, y=self.y, sample_weight=self.sample_weight, **{name: w})
+
+    def _on_divergence(self, w: np.ndarray, loss: float, lr: float) -> None:
+        raise DivergenceError(
+            f"the loss at w overflows ({loss}), so w was left as it is; lr={lr:g} may be too large", lr=lr, w=w.copy()
+        )
+
+
+def mse(X: Any, y: Any, w: Any) -> float:
+    """Mean squared error of the predictions Xw: L(w) = sum_i (x_i.w - y_i)^2 / n, in one pass over X.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+    y : array_like of shape (n_samples,)
+    w : array_like of shape (n_features,)
+
+    Returns
+    -------
+    float
+        In units of y squared.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array has the wrong dtype or shape, or holds NaN or an infinity.
+    """
+    short = _mse.short_pass(X, y, w, None, False)
+    return MSE(X, y).value(w) if short is None else short[0]
+
+
+def mse_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> np.ndarray:
+    """Gradient of the mean squared error: (2/n) X'(Xw - y), in one pass over X.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+    y : array_like of shape (n_samples,)
+    w : array_like of shape (n_features,)
+    out : ndarray of shape (n_features,), optional
+        float32 or float64, sharing no memory with the other arguments; written to and returned.
+
+    Returns
+    -------
+    ndarray of shape (n_features,)
+        float32 if X is float32 (or float16), else float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `mse`, and if `out` has the wrong dtype or shape, is read-only, or overlaps an input.
+    """
+    return mse_value_and_grad(X, y, w, out)[1]
+
+
+def mse_value_and_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> tuple[float, np.ndarray]:
+    """`mse` and `mse_grad` in one pass over X; parameters, results and errors are theirs."""
+    short = _mse.short_pass(X, y, w, out, True)
+    return MSE(X, y).value_and_grad(w, out) if short is None else short
+
+
+class SecondMoments:
+    """XᵀX, Xᵀy, yᵀy, Σx, Σy and Σs of all rows seen so far, about a shift near the means.
+
+    They are kept as one matrix, the Gram matrix of z = (x, y, 1) - (shift, 0). It is all that a least-squares fit needs
+    of the data, and moments of parts merge into those of the whole.
+
+    Parameters
+    ----------
+    n_features : int
+    n_threads : int, optional
+        As for `MSE`.
+    """
+
+    #: Up to this width the compiled kernel forms the Gram matrix while it reads X; above, BLAS from panels.
+    KERNEL_WIDTH = 64
+
+    def __init__(self, n_features: int, n_threads: int | None = None) -> None:
+        self.n_features = validate.as_positive_integer(n_features, "n_features")
+        self.n_threads = resolve_threads(n_threads)
+        self.n_samples = 0
+        self.shift = np.zeros(n_features + 1)
+        self.gram = np.zeros((n_features + 2, n_features + 2))
+
+    def update(self, X: Any, y: Any, sample_weight: Any = None) -> SecondMoments:
+        """Add rows.
+
+        Parameters
+        ----------
+        X : array_like of shape (n_samples, n_features)
+        y : array_like of shape (n_samples,)
+        sample_weight : array_like of shape (n_samples,), optional
+
+        Returns
+        -------
+        self
+        """
+        X = validate.as_matrix(X, n_features=self.n_features)
+        y = validate.as_vector(y, len(X))
+        weights, _ = validate.as_weights(sample_weight, len(X))
+        if not self.n_samples:
+            self.shift = typical_row(X, y)
+        order = self.n_features + 2
+        blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
+        if self.n_features <= self.KERNEL_WIDTH:
+            gram = sum_blocks(
+                blocks, lambda rows, out: _moments.add_gram(rows, self.shift, out), order * order, self.n_threads
+            ).reshape(order, order)
+            gram = np.triu(gram) + np.triu(gram, 1).T
+        else:
+            gram = gram_by_panels(blocks, self.shift)
+        if not np.isfinite(gram).all():
+            validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
+            raise OverflowError("the second moments of X and y overflow; scale the data down")
+        self.gram += gram
+        self.n_samples += len(X)
+        return self
+
+    def merge(self, other: SecondMoments) -> SecondMoments:
+        """Add the rows that `other` has seen; returns self."""
+        if not isinstance(other, SecondMoments):
+            raise TypeError(f"other must be Moments, got {type(other).__name__}")
+        if other.n_features != self.n_features:
+            raise ValueError(f"other has {other.n_features} features, these moments {self.n_features}")
+        if not self.n_samples:
+            self.shift = other.shift.copy()
+        self.gram += other.about(self.shift)
+        self.n_samples += other.n_samples
+        return self
+
+    def about(self, shift: np.ndarray) -> np.ndarray:
+        """The Gram matrix of (x, y, 1) - (shift, 0)."""
+        step = np.append(self.shift - shift, 0.0)
+        sums = self.gram[-1]
+        return self.gram + np.outer(step, sums) + np.outer(sums, step) + sums[-1] * np.outer(step, step)
+
+    @property
+    def weight(self) -> float:
+        """Sum of the sample weights."""
+        return float(self.gram[-1, -1])
+
+    @property
+    def means(self) -> np.ndarray:
+        """Weighted means of the columns of X, then of y."""
+        return self.shift + self.gram[-1, :-1] / self.weight
+
+
+def typical_row(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A row amid the others, as double: of the first, middle and last row the middle value of each column.
+
+    As a shift it needs to be near the means only; the middle of three is also when one of the rows is an outlier.
+    """
+    places = [0, len(X) // 2, len(X) - 1]
+    rows = np.column_stack([X[places], y[places]]).astype(np.float64)
+    return np.sort(rows, axis=0)[1]
+
+
+def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
+    """The Gram matrix by BLAS, from panels about as large as itself so that adding it up stays cheap."""
+    order = len(shift) + 1
+    gram = np.zeros((order, order))
+    product = np.empty((order, order))
+    panel = np.empty((max(256, order), order))
+    for block in blocks:
+        for rows in block.pieces():
+            for start in range(0, len(rows), len(panel)):
+                part = panel[: len(rows) - start]
+                _moments.fill_panel(rows, start, shift, part)
+                gram += np.matmul(part.T, part, out=product)
+    return gram
+
+
+def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A shift, and about it the sums and the sums of squares of the columns of [X, y, 1], in one pass over X."""
+    shift = typical_row(objective.X, objective.y)
+    order = len(shift) + 1
+    sums = sum_blocks(
+        objective.blocks, lambda rows, out: _moments.add_columns(rows, shift, out), 2 * order, objective.n_threads
+    )
+    if not np.isfinite(sums).all():
+        validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)
+        raise OverflowError("the squares of X or y overflow; scale the data down")
+    return shift, sums[:order], sums[order:]

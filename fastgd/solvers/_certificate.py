@@ -1,0 +1,108 @@
+"""How near the optimum a point is: one measure for every solver.
+
+With an intercept, columns are centred first, and the column of ones stands beside them. Let x_j be column j so
+prepared and scaled by the roots of the weights, r the residual scaled likewise and g the gradient of F in the same
+coordinates. Then
+
+    optimality = sqrt( mean_j ( g_j / ((2/S) |x_j| |r|) )^2 ),        S the sum of the weights,
+
+which is |grad F| / ((2/S) |X|_F |r|) for columns scaled to unit length: without a penalty the root mean square cosine
+between the residual and the columns. It does not change when a column or y is given in other units. If the residual
+itself is small, the second measure of Paige and Saunders (LSQR, ACM TOMS 8, 1982, section 6) is the smaller and is
+taken instead: |r| / (|X|_F |w| + |y|). Each bounds the backward error: w is the exact optimum of a problem whose X and
+y differ from the given ones by no more than that, relatively.
+
+No gradient can be computed better than the rounding of its residuals allows; `noise` estimates that level, and a
+gradient below it counts as zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["Geometry", "judge"]
+
+
+class Geometry:
+    """Lengths and means of the columns, against which gradients and residuals are measured.
+
+    Parameters
+    ----------
+    shift, sums, squares : ndarray
+        Of the columns of [X, y, 1], as `fastgd.objective.column_moments` gives them.
+    fit_intercept : bool
+    l2 : float
+    dtype : dtype
+        In which dot products were computed.
+    """
+
+    def __init__(
+        self,
+        shift: np.ndarray,
+        sums: np.ndarray,
+        squares: np.ndarray,
+        *,
+        fit_intercept: bool,
+        l2: float,
+        dtype: np.dtype,
+    ) -> None:
+        weight = sums[-1]
+        offset = sums[:-1] / weight
+        means = shift + offset
+        centred = np.maximum(squares[:-1] - sums[:-1] * offset, 0.0)
+        raw = centred + weight * means * means
+        # A column that does not vary beyond its own rounding is constant.
+        centred[centred <= weight * (4 * np.finfo(np.float64).eps * means) ** 2] = 0.0
+        self.weight = float(weight)
+        self.fit_intercept = fit_intercept
+        self.l2 = l2
+        self.means = means[:-1] if fit_intercept else np.zeros(len(means) - 1)
+        self.y_mean = float(means[-1]) if fit_intercept else 0.0
+        lengths = np.sqrt(centred if fit_intercept else raw)
+        self.lengths, self.y_length = lengths[:-1], float(lengths[-1])
+        self.raw_lengths, self.raw_y_length = np.sqrt(raw[:-1]), float(np.sqrt(raw[-1]))
+        self.eps = float(np.finfo(dtype).eps)
+
+    def split(self, grad: np.ndarray) -> tuple[np.ndarray, float]:
+        """The gradient with respect to w, columns centred, and to the intercept; the latter 0 if none is fitted."""
+        if not self.fit_intercept:
+            return grad, 0.0
+        return grad[:-1] - self.means * grad[-1], float(grad[-1])
+
+    def measure(self, w: np.ndarray, loss: float, grad: np.ndarray) -> tuple[float, float]:
+        """The optimality of w, and the level below which rounding hides it.
+
+        Parameters
+        ----------
+        w, grad : ndarray
+            Parameters and the gradient of F there, the intercept last if one is fitted.
+        loss : float
+            F(w).
+        """
+        coef = w[: len(self.lengths)]
+        residual = np.sqrt(max(loss - self.l2 * float(coef @ coef), 0.0) * self.weight)
+        reach = float(np.linalg.norm(self.raw_lengths * coef)) + self.raw_y_length
+        if self.l2 == 0.0 and residual <= 8 * self.eps * reach:
+            return 0.0, 0.0
+        scaled, intercept = self.split(grad)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosines = np.where(self.lengths > 0, scaled / self.lengths, 0.0) * (self.weight / 2)
+        cosines = np.append(cosines, intercept * np.sqrt(self.weight) / 2) if self.fit_intercept else cosines
+        with np.errstate(divide="ignore", invalid="ignore"):
+            optimality = float(np.linalg.norm(cosines) / (np.sqrt(len(cosines)) * residual)) if cosines.any() else 0.0
+            noise = float(self.eps * reach / residual)
+        if self.l2 == 0.0:
+            spread = np.sqrt(len(coef)) * float(np.linalg.norm(self.lengths * coef)) + self.y_length
+            optimality = min(optimality, residual / spread if spread > 0 else np.inf)
+        return optimality, noise
+
+
+def judge(tol: float, optimality: float, noise: float) -> tuple[bool, str]:
+    """Whether the gradient has vanished, and how to say so; with tol = 0 nothing ends a fit but max_iter."""
+    if tol == 0:
+        return False, ""
+    if optimality <= tol:
+        return True, f"optimality is within tol={tol:g}"
+    if optimality <= noise:
+        return True, "the gradient is at rounding level"
+    return False, ""

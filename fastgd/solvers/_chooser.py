@@ -1,0 +1,31 @@
+"""Which solver `solver="auto"` takes, by a cost model in the open.
+
+The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions,
+solving d^3 / 3: in passes, GRAM_PASSES * d and more where n is not much larger than d. Gradient descent costs one pass
+an iteration, and the number of its iterations grows with the condition number of the data, which is not known
+beforehand and is rarely below a thousand for columns as they come.
+"""
+
+from __future__ import annotations
+
+from fastgd.objective import MSE
+from fastgd.solvers import gd, moments
+from fastgd.solvers._interface import Solver
+
+__all__ = ["SOLVERS", "choose"]
+
+SOLVERS: dict[str, Solver] = {"gd": gd.solve, "moments": moments.solve}
+
+#: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
+GRAM_PASSES = 0.08
+#: Iterations that gradient descent is expected to need.
+EXPECTED_ITERATIONS = 5_000
+#: Bytes of the Gram matrix and its factor beyond which the moments are not formed.
+MOMENTS_BYTES = 1 << 32
+
+
+def choose(objective: MSE) -> str:
+    """The cheaper of the solvers for this objective."""
+    d, n = objective.n_features, len(objective.X)
+    in_passes = GRAM_PASSES * d * (1 + d / (3 * n)) + 2
+    return "moments" if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES else "gd"

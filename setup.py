@@ -1,0 +1,89 @@
+"""Build of fastgd's extension modules. Everything declarative stands in pyproject.toml.
+
+Environment: FASTGD_DEBUG=1 turns bounds checks on and optimisation down; FASTGD_BUILD_JOBS=N compiles N modules at a
+time (default: one per CPU).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
+JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
+
+# Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
+FRONTS = ("_cpu", "_rows", "_mse", "_moments")
+KERNELS = ("mse", "moments")
+LEVELS = {"baseline": []}
+if platform.machine().lower() in ("x86_64", "amd64"):
+    LEVELS |= {"x86-64-v3": ["-march=x86-64-v3"], "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
+
+# Sums may be reordered, so that they vectorise; NaN and Inf keep their meaning and subnormals their values, which
+# -ffast-math would take away from the whole process.
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"]
+# The loops over 16 lanes must reach the vectoriser as loops; gcc would unroll them completely before it.
+KERNEL_FLAGS = ["--param", "max-completely-peel-times=7"]
+KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
+if DEBUG:
+    FLAGS, KERNEL_FLAGS, KERNEL_MACROS = ["-O1", "-g"], [], []
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+}
+PXD = sorted(str(path) for path in Path("fastgd").glob("*.pxd"))
+
+
+def extension(name: str, source: str, flags: list[str], macros: list[tuple[str, str]]) -> Extension:
+    macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros]
+    return Extension(
+        name, [source], include_dirs=[numpy.get_include()], extra_compile_args=FLAGS + flags, define_macros=macros,
+        depends=PXD,
+    )
+
+
+def cythonized(level: str, extensions: list[Extension]) -> list[Extension]:
+    """Each level has its own build directory, because one source becomes several modules."""
+    return cythonize(
+        extensions, build_dir=f"build/cython/{level}", compiler_directives=DIRECTIVES, include_path=["."],
+        nthreads=JOBS if sys.platform == "linux" else 0, force=DEBUG,
+    )
+
+
+class BuildExt(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or JOBS
+
+    def build_extensions(self):
+        try:
+            super().build_extensions()
+        except CompileError as error:
+            sys.exit(f"fastgd needs a C compiler (gcc or clang) and Python's headers to build: {error}")
+
+
+extensions = cythonized("fronts", [extension(f"fastgd.{name}", f"src/{name}.pyx", [], []) for name in FRONTS])
+for level, march in LEVELS.items():
+    suffix = level.replace("-", "_")
+    extensions += cythonized(
+        level,
+        [
+            extension(f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx", march + KERNEL_FLAGS, KERNEL_MACROS)
+            for name in KERNELS
+        ],
+    )
+
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildExt})

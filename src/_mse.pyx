@@ -1,0 +1,542 @@
+"""Mean squared error on NumPy arrays and C pointers, over the kernels of src/kernels/mse.pyx.
+
+Three callers, three doors: packages that cimport `fastgd._mse` (functions on pointers), `fastgd._engine`
+(`add_value`, `add_sums`: one block, sums added to `out`), and small problems called from Python (`DenseMSE`), where
+tens of nanoseconds matter and one compiled method does everything.
+"""
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport isfinite
+from libc.string cimport memset
+
+from fastgd._rows cimport RowBlock
+from fastgd._types cimport MSEKernels, Rows, mse_fn, real
+
+cnp.import_array()
+
+cdef enum:
+    SHORT_PASS = 1 << 16    # bytes of X below which releasing the GIL costs more than it frees
+    CHUNK = 1 << 24         # bytes of X between two looks at Ctrl-C
+
+cdef MSEKernels *kernels
+
+
+def use(table):
+    """Run on this table of kernels from now on (see `fastgd._kernels`)."""
+    global kernels
+    kernels = <MSEKernels *> PyCapsule_GetPointer(table, "fastgd.MSEKernels")
+
+
+# ---- on C pointers: fastgd/_mse.pxd ----------------------------------------------------------------------------------
+
+cdef inline Rows c_rows(const real *X, const real *y, const real *s, Py_ssize_t n, Py_ssize_t d) noexcept nogil:
+    cdef Rows rows
+    rows.X = X
+    rows.y = y
+    rows.s = s
+    rows.n = n
+    rows.d = d
+    rows.x_row = d
+    rows.x_col = rows.y_step = rows.s_step = 1
+    rows.y_is_float = rows.s_is_float = real is float
+    return rows
+
+
+cdef inline double total_weight(const real *s, Py_ssize_t n) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t i
+    if s == NULL:
+        return n
+    for i in range(n):
+        total += s[i]
+    return total
+
+
+cdef Py_ssize_t mse_work_size(Py_ssize_t n, Py_ssize_t d) noexcept nogil:
+    cdef Rows rows = c_rows[double](NULL, NULL, NULL, n, d)
+    return 2 * d + 2 + kernels.scratch_reals(&rows)
+
+
+cdef inline double pass_over(
+    const Rows *rows, const real *w, double *work, double weight, bint with_gradient
+) noexcept nogil:
+    """L(w); with the gradient, that too, as double, from work[2] on. work: d + 2 sums, d parameters, scratch."""
+    cdef double *w_double = work + rows.d + 2
+    cdef double scale = 2.0 / weight
+    cdef Py_ssize_t j
+    for j in range(rows.d):
+        w_double[j] = w[j]
+    memset(work, 0, (rows.d + 2) * sizeof(double))
+    if real is float:
+        (kernels.sums_f32 if with_gradient else kernels.value_f32)(rows, w_double, 0.0, work, w_double + rows.d)
+    else:
+        (kernels.sums_f64 if with_gradient else kernels.value_f64)(rows, w_double, 0.0, work, w_double + rows.d)
+    if with_gradient:
+        for j in range(rows.d):
+            work[2 + j] *= scale
+    return work[0] / weight
+
+
+cdef double mse_f32(
+    const float *X, const float *y, const float *s, const float *w, double *work, Py_ssize_t n, Py_ssize_t d
+) noexcept nogil:
+    cdef Rows rows = c_rows(X, y, s, n, d)
+    return pass_over(&rows, w, work, total_weight(s, n), False)
+
+
+cdef double mse_f64(
+    const double *X, const double *y, const double *s, const double *w, double *work, Py_ssize_t n, Py_ssize_t d
+) noexcept nogil:
+    cdef Rows rows = c_rows(X, y, s, n, d)
+    return pass_over(&rows, w, work, total_weight(s, n), False)
+
+
+cdef double mse_value_and_grad_f32(
+    const float *X, const float *y, const float *s, const float *w, float *g_out, double *work,
+    Py_ssize_t n, Py_ssize_t d
+) noexcept nogil:
+    cdef Rows rows = c_rows(X, y, s, n, d)
+    cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
+    cdef Py_ssize_t j
+    for j in range(d):
+        g_out[j] = <float> work[2 + j]
+    return loss
+
+
+cdef double mse_value_and_grad_f64(
+    const double *X, const double *y, const double *s, const double *w, double *g_out, double *work,
+    Py_ssize_t n, Py_ssize_t d
+) noexcept nogil:
+    cdef Rows rows = c_rows(X, y, s, n, d)
+    cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
+    cdef Py_ssize_t j
+    for j in range(d):
+        g_out[j] = work[2 + j]
+    return loss
+
+
+cdef double mse_step_f32(
+    const float *X, const float *y, const float *s, float *w, double *work, Py_ssize_t n, Py_ssize_t d, double lr
+) noexcept nogil:
+    cdef Rows rows = c_rows(<const float *> X, y, s, n, d)
+    cdef double loss = pass_over(&rows, <const float *> w, work, total_weight(s, n), True)
+    kernels.update_f32(w, work + 2, 1, d, lr)
+    return loss
+
+
+cdef double mse_step_f64(
+    const double *X, const double *y, const double *s, double *w, double *work, Py_ssize_t n, Py_ssize_t d, double lr
+) noexcept nogil:
+    cdef Rows rows = c_rows(<const double *> X, y, s, n, d)
+    cdef double loss = pass_over(&rows, <const double *> w, work, total_weight(s, n), True)
+    kernels.update_f64(w, work + 2, 1, d, lr)
+    return loss
+
+
+# ---- on blocks -------------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t pass_bytes(RowBlock block) noexcept:
+    return block.rows.n * block.rows.d * (4 if block.is_float else 8)
+
+
+cdef int run_chunks(mse_fn kernel, RowBlock block, const double *w, double b, double *out, void *scratch) except -1:
+    """One pass without the GIL, in chunks short enough for Ctrl-C to be heard between them."""
+    cdef Py_ssize_t size = 4 if block.is_float else 8
+    cdef Py_ssize_t step = max(<Py_ssize_t> 1, <Py_ssize_t> CHUNK // (block.rows.d * size)), start = 0
+    cdef Rows rows = block.rows
+    while start < block.rows.n:
+        rows.X = <const char *> block.rows.X + start * block.rows.x_row * size
+        rows.n = min(step, block.rows.n - start)
+        if block.rows.y != NULL:
+            rows.y = <const char *> block.rows.y + start * block.rows.y_step * (4 if block.rows.y_is_float else 8)
+        if block.rows.s != NULL:
+            rows.s = <const char *> block.rows.s + start * block.rows.s_step * (4 if block.rows.s_is_float else 8)
+        with nogil:
+            kernel(&rows, w, b, out, scratch)
+        PyErr_CheckSignals()
+        start += step
+    return 0
+
+
+cdef int run(RowBlock block, bint with_gradient, const double *w, double b, double *out, void *scratch) except -1:
+    """Add one pass over the block to out[0] (loss), out[1] (residual) and, with the gradient, out[2:]."""
+    cdef mse_fn kernel
+    if block.is_float:
+        kernel = kernels.sums_f32 if with_gradient else kernels.value_f32
+    else:
+        kernel = kernels.sums_f64 if with_gradient else kernels.value_f64
+    if pass_bytes(block) < SHORT_PASS:
+        kernel(&block.rows, w, b, out, scratch)
+        return 0
+    return run_chunks(kernel, block, w, b, out, scratch)
+
+
+cdef int run_with_scratch(RowBlock block, bint with_gradient, const double *w, double b, double *out) except -1:
+    cdef void *scratch = PyMem_RawMalloc(kernels.scratch_reals(&block.rows) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError()
+    try:
+        run(block, with_gradient, w, b, out, scratch)
+    finally:
+        PyMem_RawFree(scratch)
+    return 0
+
+
+def add_value(RowBlock block not None, double[::1] w, double b, double[::1] out):
+    """out[0] += sum_i s_i r_i^2 and out[1] += sum_i s_i r_i over the block, with r_i = x_i.w + b - y_i."""
+    check_lengths(block, w, out)
+    run_with_scratch(block, False, &w[0], b, &out[0])
+
+
+def add_sums(RowBlock block not None, double[::1] w, double b, double[::1] out):
+    """`add_value`, and out[2:] += sum_i s_i r_i x_i."""
+    check_lengths(block, w, out)
+    run_with_scratch(block, True, &w[0], b, &out[0])
+
+
+def add_curvature(RowBlock block not None, double[::1] v, double b, double[::1] out):
+    """`add_sums` with targets of zero: out[2:] += X'(s o (Xv + b))."""
+    check_lengths(block, v, out)
+    run_with_scratch(block.without_targets(), True, &v[0], b, &out[0])
+
+
+cdef int check_lengths(RowBlock block, double[::1] w, double[::1] out) except -1:
+    if w.shape[0] != block.rows.d or out.shape[0] != block.rows.d + 2:
+        raise ValueError(f"a block of {block.rows.d} columns takes as many parameters and two sums more")
+    return 0
+
+
+def update(w, double[::1] g, double lr):
+    """w -= lr * g in place, for a float32 or float64 vector w of any stride."""
+    if not is_float_vector(w, g.shape[0]) or not cnp.PyArray_ISWRITEABLE(w):
+        raise ValueError("update takes a writable float vector and a gradient of its length")
+    update_in_place(w, &g[0], lr)
+
+
+# ---- small problems, called from Python ------------------------------------------------------------------------------
+
+cdef struct Span:
+    # The memory an array touches, first byte to one past the last.
+    const char *start
+    const char *stop
+
+
+cdef inline Span span_of(cnp.ndarray array) noexcept:
+    cdef Span span
+    cdef Py_ssize_t reach, axis
+    span.start = span.stop = <const char *> cnp.PyArray_DATA(array)
+    for axis in range(cnp.PyArray_NDIM(array)):
+        reach = (cnp.PyArray_DIM(array, axis) - 1) * cnp.PyArray_STRIDE(array, axis)
+        if reach < 0:
+            span.start += reach
+        else:
+            span.stop += reach
+    span.stop += cnp.PyArray_ITEMSIZE(array)
+    return span
+
+
+cdef inline bint meet(Span a, Span b) noexcept:
+    return a.start < b.stop and b.start < a.stop
+
+
+cdef inline bint is_float_vector(object array, Py_ssize_t size) noexcept:
+    """An aligned native float32 or float64 vector of this size, whole elements apart."""
+    cdef int kind
+    if type(array) is not cnp.ndarray:
+        return False
+    kind = cnp.PyArray_TYPE(array)
+    return (
+        (kind == cnp.NPY_DOUBLE or kind == cnp.NPY_FLOAT) and cnp.PyArray_NDIM(array) == 1
+        and cnp.PyArray_DIM(array, 0) == size and cnp.PyArray_ISALIGNED(array) and cnp.PyArray_ISNOTSWAPPED(array)
+        and cnp.PyArray_STRIDE(array, 0) % cnp.PyArray_ITEMSIZE(array) == 0
+    )
+
+
+cdef inline void read_vector(cnp.ndarray vector, double *out) noexcept:
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(vector, 0), size = cnp.PyArray_DIM(vector, 0), j
+    cdef const char *data = <const char *> cnp.PyArray_DATA(vector)
+    if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
+        for j in range(size):
+            out[j] = (<const float *> (data + j * step))[0]
+    else:
+        for j in range(size):
+            out[j] = (<const double *> (data + j * step))[0]
+
+
+cdef inline void write_vector(const double *values, cnp.ndarray out) noexcept:
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(out, 0), size = cnp.PyArray_DIM(out, 0), j
+    cdef char *data = <char *> cnp.PyArray_DATA(out)
+    if cnp.PyArray_TYPE(out) == cnp.NPY_FLOAT:
+        for j in range(size):
+            (<float *> (data + j * step))[0] = <float> values[j]
+    else:
+        for j in range(size):
+            (<double *> (data + j * step))[0] = values[j]
+
+
+cdef inline cnp.ndarray new_vector(Py_ssize_t size, bint is_float):
+    cdef cnp.npy_intp shape = size
+    return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT if is_float else cnp.NPY_DOUBLE, 0)
+
+
+cdef class DenseMSE:
+    """MSE over a single block of rows, with nothing between the caller and the kernel.
+
+    `fastgd.objective.MSE` extends it to every other source and input: it overrides the methods named `_on_...`, which
+    this class calls whenever the arguments are not those of the short way.
+    """
+
+    cdef RowBlock block             # None: the data is in many blocks, and `_on_blocks` sums over them
+    cdef readonly Py_ssize_t n_features
+    cdef readonly bint fit_intercept
+    cdef readonly double l2
+    cdef readonly double total_weight
+    cdef readonly Py_ssize_t n_passes      # over X, since this object was made
+    cdef bint is_float
+    cdef Span data[3]               # where X, y and s lie, for `out` to keep clear of
+    cdef double *memory             # parameters (d + 1), sums (d + 2), scratch
+    cdef bint busy
+
+    def __cinit__(self):
+        self.memory = NULL
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
+
+    def __init__(
+        self, arrays, RowBlock block, double total_weight, bint fit_intercept, double l2, bint is_float
+    ):
+        cdef Py_ssize_t i
+        self.block = block
+        self.n_features = arrays[0].shape[1]
+        self.fit_intercept = fit_intercept
+        self.l2 = l2
+        self.total_weight = total_weight
+        self.is_float = is_float
+        for i in range(3):
+            self.data[i].start = self.data[i].stop = NULL
+            if arrays[i] is not None:
+                self.data[i] = span_of(arrays[i])
+        PyMem_RawFree(self.memory)
+        self.memory = self.new_memory()
+
+    cdef double *new_memory(self) except NULL:
+        cdef Py_ssize_t size = 2 * self.n_features + 3
+        if self.block is not None:
+            size += kernels.scratch_reals(&self.block.rows)
+        cdef double *memory = <double *> PyMem_RawMalloc(size * sizeof(double))
+        if memory == NULL:
+            raise MemoryError()
+        return memory
+
+    cdef double *borrow(self) except NULL:
+        """This object's memory, or fresh memory where another thread is using it."""
+        if self.busy:
+            return self.new_memory()
+        self.busy = True
+        return self.memory
+
+    cdef void give_back(self, double *memory) noexcept:
+        if memory == self.memory:
+            self.busy = False
+        else:
+            PyMem_RawFree(memory)
+
+    cdef inline Py_ssize_t n_parameters(self) noexcept:
+        return self.n_features + self.fit_intercept
+
+    cdef int sum_over_data(self, double *memory, bint with_gradient, bint curvature) except -1:
+        """Fill the sums in memory at the parameters in memory."""
+        cdef Py_ssize_t d = self.n_features
+        cdef double *sums = memory + d + 1
+        cdef double b = memory[d] if self.fit_intercept else 0.0
+        cdef double[::1] parameters, filled
+        cdef RowBlock block = self.block
+        memset(sums, 0, (d + 2) * sizeof(double))
+        self.n_passes += 1
+        if block is None:
+            parameters = <double[:d]> memory
+            filled = <double[:d + 2]> sums
+            self._on_blocks(parameters, b, filled, with_gradient, curvature)
+            return 0
+        if curvature:
+            block = block.without_targets()
+        return run(block, with_gradient, memory, b, sums, sums + d + 2)
+
+    cdef double finish(self, double *memory, bint with_gradient, bint curvature) noexcept:
+        """F at the parameters; its gradient, or their Hessian product, moved to sums[0:]."""
+        cdef Py_ssize_t d = self.n_features, j
+        cdef double *sums = memory + d + 1
+        cdef double loss = sums[0] / self.total_weight, scale = 2.0 / self.total_weight
+        cdef double residual = sums[1]
+        if self.l2:
+            for j in range(d):
+                loss += self.l2 * memory[j] * memory[j]
+        if with_gradient:
+            for j in range(d):
+                sums[j] = scale * sums[2 + j] + 2.0 * self.l2 * memory[j]
+            sums[d] = scale * residual
+        return loss
+
+    cdef double evaluate(self, w, double *memory, bint with_gradient) except? -1.0:
+        cdef double loss
+        if is_float_vector(w, self.n_parameters()):
+            read_vector(w, memory)
+        else:
+            read_vector(self._on_parameters(w, "w"), memory)
+        self.sum_over_data(memory, with_gradient, False)
+        loss = self.finish(memory, with_gradient, False)
+        if not isfinite(loss):
+            self._on_overflow(w)
+        return loss
+
+    cdef cnp.ndarray checked_out(self, out, w):
+        cdef Span span
+        cdef Py_ssize_t i
+        if out is None:
+            return new_vector(self.n_parameters(), self.is_float)
+        if not is_float_vector(out, self.n_parameters()) or not cnp.PyArray_ISWRITEABLE(out):
+            self._on_out(out)
+        span = span_of(out)
+        for i in range(3):
+            if meet(span, self.data[i]):
+                self._on_overlap(out, w)
+                break
+        else:
+            if type(w) is cnp.ndarray and meet(span, span_of(w)):
+                self._on_overlap(out, w)
+        return out
+
+    def value(self, w):
+        cdef double *memory = self.borrow()
+        try:
+            return self.evaluate(w, memory, False)
+        finally:
+            self.give_back(memory)
+
+    def grad(self, w, out=None):
+        return self.value_and_grad(w, out)[1]
+
+    def value_and_grad(self, w, out=None):
+        cdef double *memory = self.borrow()
+        cdef cnp.ndarray gradient
+        cdef double loss
+        try:
+            gradient = self.checked_out(out, w)
+            loss = self.evaluate(w, memory, True)
+            write_vector(memory + self.n_features + 1, gradient)
+            return loss, gradient
+        finally:
+            self.give_back(memory)
+
+    def hessp(self, v, out=None):
+        cdef double *memory = self.borrow()
+        cdef cnp.ndarray product
+        try:
+            product = self.checked_out(out, v)
+            read_vector(v if is_float_vector(v, self.n_parameters()) else self._on_parameters(v, "v"), memory)
+            self.sum_over_data(memory, True, True)
+            if not isfinite(self.finish(memory, True, True)):
+                self._on_overflow(v)
+            write_vector(memory + self.n_features + 1, product)
+            return product
+        finally:
+            self.give_back(memory)
+
+    def step_(self, w, double lr):
+        cdef double *memory = self.borrow()
+        cdef double loss
+        try:
+            if not is_float_vector(w, self.n_parameters()) or not cnp.PyArray_ISWRITEABLE(w):
+                self._on_out(w, "w")
+            self.checked_out(w, None)
+            if not (isfinite(lr) and lr >= 0):
+                raise ValueError(f"lr must be a finite number of at least 0, got {lr}")
+            loss = self.evaluate(w, memory, True)
+            if not isfinite(loss):
+                self._on_divergence(w, loss, lr)
+            update_in_place(w, memory + self.n_features + 1, lr)
+            return loss
+        finally:
+            self.give_back(memory)
+
+
+cdef inline void update_in_place(cnp.ndarray w, const double *g, double lr) noexcept:
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(w, 0) // cnp.PyArray_ITEMSIZE(w), d = cnp.PyArray_DIM(w, 0)
+    if cnp.PyArray_TYPE(w) == cnp.NPY_FLOAT:
+        kernels.update_f32(<float *> cnp.PyArray_DATA(w), g, step, d, lr)
+    else:
+        kernels.update_f64(<double *> cnp.PyArray_DATA(w), g, step, d, lr)
+
+
+cdef bint short_rows(object X, object y, Rows *rows) noexcept:
+    """Fill rows if X and y are native float arrays of one short pass."""
+    cdef Py_ssize_t size
+    cdef int kind
+    if type(X) is not cnp.ndarray or cnp.PyArray_NDIM(X) != 2:
+        return False
+    kind = cnp.PyArray_TYPE(X)
+    rows.n = cnp.PyArray_DIM(X, 0)
+    rows.d = cnp.PyArray_DIM(X, 1)
+    size = cnp.PyArray_ITEMSIZE(X)
+    if (
+        (kind != cnp.NPY_DOUBLE and kind != cnp.NPY_FLOAT) or rows.n * rows.d * size > SHORT_PASS or not rows.n * rows.d
+        or not cnp.PyArray_ISALIGNED(X) or not cnp.PyArray_ISNOTSWAPPED(X) or cnp.PyArray_STRIDE(X, 0) % size
+        or cnp.PyArray_STRIDE(X, 1) % size or not is_float_vector(y, rows.n)
+    ):
+        return False
+    rows.X = cnp.PyArray_DATA(X)
+    rows.y = cnp.PyArray_DATA(y)
+    rows.s = NULL
+    rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
+    rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+    rows.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
+    rows.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
+    rows.s_step = rows.s_is_float = 0
+    return True
+
+
+def short_pass(X, y, w, out, bint with_gradient):
+    """(L(w), gradient or None) by one short pass over native arrays; None where that is not what was given."""
+    cdef Rows rows
+    cdef double stack[512]
+    cdef double *memory = stack
+    cdef double *sums
+    cdef Py_ssize_t size, j
+    cdef cnp.ndarray gradient = None
+    cdef bint is_float
+    if not short_rows(X, y, &rows) or not is_float_vector(w, rows.d):
+        return None
+    is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
+    if out is not None:
+        if (
+            not is_float_vector(out, rows.d) or not cnp.PyArray_ISWRITEABLE(out) or meet(span_of(out), span_of(X))
+            or meet(span_of(out), span_of(y)) or meet(span_of(out), span_of(w))
+        ):
+            return None
+        gradient = out
+    elif with_gradient:
+        gradient = new_vector(rows.d, is_float)
+    size = 2 * rows.d + 2 + kernels.scratch_reals(&rows)
+    if size > 512:
+        memory = <double *> PyMem_RawMalloc(size * sizeof(double))
+        if memory == NULL:
+            raise MemoryError()
+    sums = memory + rows.d
+    memset(sums, 0, (rows.d + 2) * sizeof(double))
+    read_vector(w, memory)
+    if is_float:
+        (kernels.sums_f32 if with_gradient else kernels.value_f32)(&rows, memory, 0.0, sums, sums + rows.d + 2)
+    else:
+        (kernels.sums_f64 if with_gradient else kernels.value_f64)(&rows, memory, 0.0, sums, sums + rows.d + 2)
+    cdef double loss = sums[0] / rows.n
+    if with_gradient and isfinite(loss):
+        for j in range(rows.d):
+            sums[2 + j] *= 2.0 / rows.n
+        write_vector(sums + 2, gradient)
+    if memory != stack:
+        PyMem_RawFree(memory)
+    return (loss, gradient) if isfinite(loss) else None

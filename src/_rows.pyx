@@ -1,0 +1,81 @@
+"""A block of rows of NumPy arrays, as the kernels read it."""
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+
+cdef inline bint native(object array) except -1:
+    """Whether the array's elements are aligned native float32 or float64 at whole-element strides."""
+    cdef int kind = cnp.PyArray_TYPE(array)
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(array)
+    cdef int axis
+    if kind != cnp.NPY_FLOAT and kind != cnp.NPY_DOUBLE:
+        return False
+    if not cnp.PyArray_ISALIGNED(array) or not cnp.PyArray_ISNOTSWAPPED(array):
+        return False
+    for axis in range(cnp.PyArray_NDIM(array)):
+        if cnp.PyArray_STRIDE(array, axis) % size:
+            return False
+    return True
+
+
+def is_native(array):
+    """Whether a kernel can read this ndarray where it is."""
+    return native(array)
+
+
+cdef class RowBlock:
+    """Rows of X with their targets and weights, read in place.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    y : ndarray of shape (n,), float32 or float64, or None for zeros
+    s : ndarray of shape (n,), float32 or float64, or None for ones
+
+    The arrays are trusted: `fastgd._validation` has accepted them and `is_native` holds for each.
+    """
+
+    def __init__(self, cnp.ndarray X not None, y=None, s=None):
+        cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(X)
+        if not (
+            X.ndim == 2 and native(X) and (y is None or (y.ndim == 1 and native(y) and len(y) == len(X)))
+            and (s is None or (s.ndim == 1 and native(s) and len(s) == len(X)))
+        ):
+            raise ValueError("RowBlock takes native float arrays of matching lengths")
+        self.X = X
+        self.y = y
+        self.s = s
+        self.is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
+        self.rows.X = cnp.PyArray_DATA(X)
+        self.rows.n = cnp.PyArray_DIM(X, 0)
+        self.rows.d = cnp.PyArray_DIM(X, 1)
+        self.rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
+        self.rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+        self.rows.y = self.rows.s = NULL
+        self.rows.y_step = self.rows.s_step = 0
+        if y is not None:
+            self.rows.y = cnp.PyArray_DATA(y)
+            self.rows.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
+            self.rows.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
+        if s is not None:
+            self.rows.s = cnp.PyArray_DATA(s)
+            self.rows.s_is_float = cnp.PyArray_TYPE(s) == cnp.NPY_FLOAT
+            self.rows.s_step = cnp.PyArray_STRIDE(s, 0) // cnp.PyArray_ITEMSIZE(s)
+
+    def __len__(self):
+        return self.rows.n
+
+    def pieces(self):
+        """The native blocks that make up this one: itself."""
+        return (self,)
+
+    cdef RowBlock without_targets(self):
+        cdef RowBlock block = RowBlock.__new__(RowBlock)
+        block.rows = self.rows
+        block.rows.y = NULL
+        block.is_float = self.is_float
+        block.X = self.X
+        block.s = self.s
+        return block

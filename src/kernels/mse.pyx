@@ -1,0 +1,519 @@
+"""Mean squared error of a linear model over one block of rows: value, gradient sums and parameter update.
+
+Built once for each instruction-set level; `fastgd._kernels` picks one at import. With r_i = x_i.w + b - y_i the
+kernels add, over the rows of a block,
+
+    sums[0] += sum_i s_i r_i^2        sums[1] += sum_i s_i r_i        sums[2 + j] += sum_i s_i r_i x_ij
+
+and leave every normalisation to the caller. X is read once. Dot products and the gradient of a tile run in X's
+own precision; residuals, losses and everything carried from one tile to the next are double, so that a float32
+gradient over 10^7 rows is as good as one over 10^3.
+
+The shape of X decides the shape of the loop:
+
+==================================  ====================================================================
+d < LANES, or rows closer           column by column over tiles of rows that stay in the cache
+together than columns               (`sum_columns`); transposed into a buffer first unless x_row is 1
+rows of up to NARROW_BYTES          w and the gradient stay in registers (`sum_rows_narrow`)
+wider                               panels of STREAMS rows: their dot products, then one update of the
+                                    gradient by all of them (`sum_rows_wide`)
+==================================  ====================================================================
+
+The row kernels follow STREAMS places of the block at once, each in address order: a core that reads several
+sequential streams keeps more cache-line fills in flight than one that reads a single stream.
+
+Loops over lanes have constant lengths after inlining, which is why this module is compiled with
+``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memset
+
+from fastgd._types cimport MSEKernels, Rows, real
+
+cdef enum:
+    LANES = 16              # a row is held in groups of so many elements
+    NARROW_BYTES = 512      # w and the gradient of a narrow row then fill 16 of AVX-512's 32 registers
+    LANES_MAX = 128         # NARROW_BYTES of float
+    STREAMS = 4
+    RUN = 64                # rows of each stream in a tile
+    TILE_MAX = 1024         # rows in a tile of columns
+    TILE_BYTES = 1 << 19    # what a tile of columns may take of the L2 cache
+
+
+ctypedef struct Tile:
+    # The rows first + q * step + i for q < streams and i < count; targets (less the intercept) and weights of
+    # stream q start at q * RUN. loss and residual are carried from tile to tile.
+    Py_ssize_t first
+    Py_ssize_t step
+    Py_ssize_t streams
+    Py_ssize_t count
+    Py_ssize_t next
+    double loss
+    double residual
+    double target[TILE_MAX]
+    double weight[TILE_MAX]
+
+
+# ---- y, s and the walk over the rows -----------------------------------------------------------------------------
+
+cdef inline void load(
+    const void *source, bint is_float, Py_ssize_t step, Py_ssize_t start, Py_ssize_t count, double *out
+) noexcept nogil:
+    """out[i] = source[(start + i) * step]."""
+    cdef Py_ssize_t i
+    cdef const float *narrow = <const float *> source + start * step
+    cdef const double *wide = <const double *> source + start * step
+    if is_float and step == 1:
+        for i in range(count):
+            out[i] = narrow[i]
+    elif is_float:
+        for i in range(count):
+            out[i] = narrow[i * step]
+    elif step == 1:
+        for i in range(count):
+            out[i] = wide[i]
+    else:
+        for i in range(count):
+            out[i] = wide[i * step]
+
+
+cdef void load_run(
+    const Rows *rows, double b, Py_ssize_t start, Py_ssize_t count, double *target, double *weight
+) noexcept nogil:
+    """target[i] = y_i - b and weight[i] = s_i of `count` rows from `start` on."""
+    cdef Py_ssize_t i
+    if rows.y == NULL:
+        for i in range(count):
+            target[i] = -b
+    else:
+        load(rows.y, rows.y_is_float, rows.y_step, start, count, target)
+        for i in range(count):
+            target[i] -= b
+    if rows.s == NULL:
+        for i in range(count):
+            weight[i] = 1.0
+    else:
+        load(rows.s, rows.s_is_float, rows.s_step, start, count, weight)
+
+
+cdef inline void start_tiles(Tile *tile) noexcept nogil:
+    tile.next = 0
+    tile.loss = 0
+    tile.residual = 0
+
+
+cdef bint next_tile(const Rows *rows, double b, Tile *tile) noexcept nogil:
+    """Step to the next rows of the STREAMS streams, last to the n % STREAMS left over; False at the end."""
+    cdef Py_ssize_t length = rows.n // STREAMS, q
+    if tile.next < length:
+        tile.first = tile.next
+        tile.step = length
+        tile.streams = STREAMS
+        tile.count = min(length - tile.next, <Py_ssize_t> RUN)
+    elif tile.next == length and rows.n % STREAMS:
+        tile.first = length * STREAMS
+        tile.step = 1
+        tile.streams = rows.n % STREAMS
+        tile.count = 1
+    else:
+        return False
+    tile.next += tile.count
+    for q in range(tile.streams):
+        load_run(rows, b, tile.first + q * tile.step, tile.count, tile.target + q * RUN, tile.weight + q * RUN)
+    return True
+
+
+cdef inline double book_residual(Tile *tile, Py_ssize_t at, double prediction) noexcept nogil:
+    """Count the residual of the row at this place of the tile; return s_i r_i, its factor in the gradient."""
+    cdef double r = prediction - tile.target[at]
+    cdef double c = tile.weight[at] * r
+    tile.loss += c * r
+    tile.residual += c
+    return c
+
+
+cdef const real *gather(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
+    """Row i copied into the buffer."""
+    cdef const real *x = <const real *> rows.X + i * rows.x_row
+    cdef Py_ssize_t k
+    for k in range(rows.d):
+        buffer[k] = x[k * rows.x_col]
+    return buffer
+
+
+cdef inline const real *row(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
+    """Row i with unit steps between its elements: where it is, or gathered into the buffer."""
+    if rows.x_col == 1:
+        return <const real *> rows.X + i * rows.x_row
+    return gather(rows, i, buffer)
+
+
+# ---- lanes -------------------------------------------------------------------------------------------------------
+#
+# A row of d >= LANES elements is held in groups of LANES, the last of them x[d - LANES : d]: it overlaps the group
+# before where d is no multiple, so that nothing outside the row is ever read. The lanes of w that repeat a column
+# are zero, and what they collect of the gradient is dropped.
+
+cdef inline Py_ssize_t before_last(Py_ssize_t d) noexcept nogil:
+    """The elements before the last group: the largest multiple of LANES below d."""
+    return (d - 1) // LANES * LANES
+
+
+cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
+    """w in lanes."""
+    cdef Py_ssize_t whole = before_last(d), k
+    for k in range(whole):
+        w_lanes[k] = <real> w[k]
+    for k in range(LANES):
+        w_lanes[whole + k] = <real> w[d - LANES + k] if d - LANES + k >= whole else 0
+
+
+cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
+    """out += the gradient in lanes."""
+    cdef Py_ssize_t whole = before_last(d), k
+    for k in range(whole):
+        out[k] += g_lanes[k]
+    for k in range(whole, d):
+        out[k] += g_lanes[k + whole + LANES - d]
+
+
+# ---- rows that fit the registers -----------------------------------------------------------------------------------
+
+cdef inline void sum_rows_narrow(
+    const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
+) noexcept nogil:
+    """`groups` is a literal at every call, so w, the gradient and the row stay in registers."""
+    cdef Py_ssize_t whole = LANES * (groups - 1), tail = rows.d - LANES, i, q, k
+    cdef const real *x
+    cdef real w_lanes[LANES_MAX]
+    cdef real g_lanes[LANES_MAX]
+    cdef real dot, c
+    cdef Tile tile
+    start_tiles(&tile)
+    spread(w, rows.d, w_lanes)
+    while next_tile(rows, b, &tile):
+        for k in range(LANES * groups):
+            g_lanes[k] = 0
+        for i in range(tile.count):
+            for q in range(tile.streams):
+                x = row(rows, tile.first + q * tile.step + i, buffer)
+                dot = 0
+                for k in range(whole):
+                    dot += w_lanes[k] * x[k]
+                for k in range(LANES):
+                    dot += w_lanes[whole + k] * x[tail + k]
+                c = <real> book_residual(&tile, q * RUN + i, dot)
+                for k in range(whole):
+                    g_lanes[k] += c * x[k]
+                for k in range(LANES):
+                    g_lanes[whole + k] += c * x[tail + k]
+        collect(g_lanes, rows.d, sums_out + 2)
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+cdef void sum_rows_fitting(
+    const Rows *rows, const double *w, double b, double *sums_out, real *buffer
+) noexcept nogil:
+    cdef Py_ssize_t groups = before_last(rows.d) // LANES + 1
+    if groups == 1:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 1)
+    elif groups == 2:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 2)
+    elif groups == 3:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 3)
+    elif groups == 4:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 4)
+    elif real is float:
+        if groups == 5:
+            sum_rows_narrow(rows, w, b, sums_out, buffer, 5)
+        elif groups == 6:
+            sum_rows_narrow(rows, w, b, sums_out, buffer, 6)
+        elif groups == 7:
+            sum_rows_narrow(rows, w, b, sums_out, buffer, 7)
+        else:
+            sum_rows_narrow(rows, w, b, sums_out, buffer, 8)
+
+
+# ---- wider rows ----------------------------------------------------------------------------------------------------
+
+cdef inline real dot_lanes(const real *x, const real *w_lanes, Py_ssize_t d) noexcept nogil:
+    """x.w for d of at least one vector; four chains of sums, because one would wait for itself."""
+    cdef Py_ssize_t whole = before_last(d), j = 0, k
+    cdef real partial[LANES_MAX]
+    cdef real dot = 0
+    for k in range(4 * LANES):
+        partial[k] = 0
+    while j + 4 * LANES <= whole:
+        for k in range(4 * LANES):
+            partial[k] += x[j + k] * w_lanes[j + k]
+        j += 4 * LANES
+    while j < whole:
+        for k in range(LANES):
+            partial[k] += x[j + k] * w_lanes[j + k]
+        j += LANES
+    for k in range(LANES):
+        partial[LANES + k] += x[d - LANES + k] * w_lanes[whole + k]
+    for k in range(4 * LANES):
+        dot += partial[k]
+    return dot
+
+
+cdef inline void add_panel(const real **x, const real *c, Py_ssize_t d, real *g) noexcept nogil:
+    """g += sum_q c[q] x[q] over the STREAMS rows of a panel."""
+    cdef const real *x0 = x[0]
+    cdef const real *x1 = x[1]
+    cdef const real *x2 = x[2]
+    cdef const real *x3 = x[3]
+    cdef real c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3]
+    cdef Py_ssize_t k
+    for k in range(d):
+        g[k] += c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+
+
+cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
+    cdef Py_ssize_t d = rows.d, i, q, k
+    cdef real *w_lanes = scratch
+    cdef real *g = w_lanes + d + LANES
+    cdef real *buffer = g + d
+    cdef const real *x[STREAMS]
+    cdef real c[STREAMS]
+    cdef Tile tile
+    start_tiles(&tile)
+    spread(w, d, w_lanes)
+    while next_tile(rows, b, &tile):
+        memset(g, 0, d * sizeof(real))
+        for i in range(tile.count):
+            for q in range(tile.streams):
+                x[q] = row(rows, tile.first + q * tile.step + i, buffer + q * d)
+                c[q] = <real> book_residual(&tile, q * RUN + i, dot_lanes(x[q], w_lanes, d))
+            for q in range(tile.streams, STREAMS):
+                x[q] = x[0]
+                c[q] = 0
+            add_panel(x, c, d, g)
+        for k in range(d):
+            sums_out[2 + k] += g[k]
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+# ---- columns -------------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t tile_rows(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
+    """Rows in a tile of columns: what TILE_BYTES hold, in whole vectors, at least two cache lines of each column."""
+    cdef Py_ssize_t fitting = TILE_BYTES // (rows.d * itemsize) // 16 * 16
+    return min(max(fitting, 128 // itemsize), <Py_ssize_t> TILE_MAX)
+
+
+cdef inline void transpose(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t x_col, real *out
+) noexcept nogil:
+    """out[j * x_col + i] = x_ij of `count` rows from `start` on."""
+    cdef const real *x = <const real *> rows.X + start * rows.x_row
+    cdef Py_ssize_t i, j
+    if rows.x_col == 1:
+        for i in range(count):
+            for j in range(rows.d):
+                out[j * x_col + i] = x[i * rows.x_row + j]
+    else:
+        for j in range(rows.d):
+            for i in range(count):
+                out[j * x_col + i] = x[i * rows.x_row + j * rows.x_col]
+
+
+cdef inline void predict_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, real *out
+) noexcept nogil:
+    """out[i] = x_i.w, four columns at a time."""
+    cdef Py_ssize_t i, j = 0
+    cdef const real *x0
+    cdef const real *x1
+    cdef const real *x2
+    cdef const real *x3
+    cdef real w0, w1, w2, w3
+    memset(out, 0, count * sizeof(real))
+    while j + 4 <= d:
+        x0 = x + j * x_col
+        x1 = x0 + x_col
+        x2 = x1 + x_col
+        x3 = x2 + x_col
+        w0 = <real> w[j]
+        w1 = <real> w[j + 1]
+        w2 = <real> w[j + 2]
+        w3 = <real> w[j + 3]
+        for i in range(count):
+            out[i] += w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
+        j += 4
+    while j < d:
+        x0 = x + j * x_col
+        w0 = <real> w[j]
+        for i in range(count):
+            out[i] += w0 * x0[i]
+        j += 1
+
+
+cdef inline void book_residuals(Tile *tile, const real *prediction, Py_ssize_t count, real *factor_out) noexcept nogil:
+    """`book_residual` for rows 0 .. count of the tile."""
+    cdef double loss = 0, residual = 0, r, c
+    cdef Py_ssize_t i
+    for i in range(count):
+        r = prediction[i] - tile.target[i]
+        c = tile.weight[i] * r
+        loss += c * r
+        residual += c
+        factor_out[i] = <real> c
+    tile.loss += loss
+    tile.residual += residual
+
+
+cdef inline void add_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out
+) noexcept nogil:
+    """out[j] += sum_i c_i x_ij, four columns at a time."""
+    cdef Py_ssize_t i, j = 0
+    cdef const real *x0
+    cdef const real *x1
+    cdef const real *x2
+    cdef const real *x3
+    cdef real g0, g1, g2, g3
+    while j + 4 <= d:
+        x0 = x + j * x_col
+        x1 = x0 + x_col
+        x2 = x1 + x_col
+        x3 = x2 + x_col
+        g0 = g1 = g2 = g3 = 0
+        for i in range(count):
+            g0 += c[i] * x0[i]
+            g1 += c[i] * x1[i]
+            g2 += c[i] * x2[i]
+            g3 += c[i] * x3[i]
+        out[j] += g0
+        out[j + 1] += g1
+        out[j + 2] += g2
+        out[j + 3] += g3
+        j += 4
+    while j < d:
+        x0 = x + j * x_col
+        g0 = 0
+        for i in range(count):
+            g0 += c[i] * x0[i]
+        out[j] += g0
+        j += 1
+
+
+cdef void sum_columns(
+    const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
+) noexcept nogil:
+    cdef Py_ssize_t height = min(tile_rows(rows, sizeof(real)), rows.n), start = 0, count, x_col
+    cdef const real *x
+    cdef real prediction[TILE_MAX]
+    cdef real factor[TILE_MAX]
+    cdef Tile tile
+    start_tiles(&tile)
+    while start < rows.n:
+        count = min(height, rows.n - start)
+        load_run(rows, b, start, count, tile.target, tile.weight)
+        if rows.x_row == 1:
+            x = <const real *> rows.X + start
+            x_col = rows.x_col
+        else:
+            transpose(rows, start, count, height, scratch)
+            x = scratch
+            x_col = height
+        predict_columns(x, x_col, count, rows.d, w, prediction)
+        book_residuals(&tile, prediction, count, factor)
+        if with_gradient:
+            add_columns(x, x_col, count, rows.d, factor, sums_out + 2)
+        start += count
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+# ---- the kernels of the table --------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
+    return -step if step < 0 else step
+
+
+cdef inline bint by_columns(const Rows *rows) noexcept nogil:
+    return rows.d < LANES or distance(rows.x_row) < distance(rows.x_col)
+
+
+cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
+    """Elements of scratch, 8 bytes each, that the kernels need for these rows, whatever the precision."""
+    cdef Py_ssize_t columns = min(tile_rows(rows, sizeof(float)), rows.n) * rows.d
+    return max(columns, 6 * rows.d + LANES)
+
+
+cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
+    if by_columns(rows):
+        sum_columns(rows, w, b, sums_out, True, scratch)
+    elif rows.d * <Py_ssize_t> sizeof(real) <= NARROW_BYTES:
+        sum_rows_fitting(rows, w, b, sums_out, scratch)
+    else:
+        sum_rows_wide(rows, w, b, sums_out, scratch)
+
+
+cdef void value(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
+    """sums[0] and sums[1] alone."""
+    cdef real *w_lanes = scratch
+    cdef real *buffer = scratch + rows.d + LANES
+    cdef const real *x
+    cdef Py_ssize_t i, q
+    cdef Tile tile
+    if by_columns(rows):
+        sum_columns(rows, w, b, sums_out, False, scratch)
+        return
+    start_tiles(&tile)
+    spread(w, rows.d, w_lanes)
+    while next_tile(rows, b, &tile):
+        for i in range(tile.count):
+            for q in range(tile.streams):
+                x = row(rows, tile.first + q * tile.step + i, buffer)
+                book_residual(&tile, q * RUN + i, dot_lanes(x, w_lanes, rows.d))
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+cdef void update(real *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
+    """w[j] -= lr * g[j], the third step of gradient descent."""
+    cdef Py_ssize_t j
+    if w_step == 1:
+        for j in range(d):
+            w[j] = <real> (w[j] - lr * g[j])
+    else:
+        for j in range(d):
+            w[j * w_step] = <real> (w[j * w_step] - lr * g[j])
+
+
+cdef void value_f32(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil:
+    value(rows, w, b, sums_out, <float *> scratch)
+
+
+cdef void value_f64(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil:
+    value(rows, w, b, sums_out, <double *> scratch)
+
+
+cdef void sums_f32(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil:
+    sums(rows, w, b, sums_out, <float *> scratch)
+
+
+cdef void sums_f64(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil:
+    sums(rows, w, b, sums_out, <double *> scratch)
+
+
+cdef void update_f32(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
+    update(w, g, w_step, d, lr)
+
+
+cdef void update_f64(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
+    update(w, g, w_step, d, lr)
+
+
+cdef MSEKernels kernels = MSEKernels(
+    value_f32=value_f32, value_f64=value_f64, sums_f32=sums_f32, sums_f64=sums_f64,
+    scratch_reals=scratch_reals, update_f32=update_f32, update_f64=update_f64,
+)
+
+table = PyCapsule_New(&kernels, "fastgd.MSEKernels", NULL)
