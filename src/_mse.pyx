@@ -19,6 +19,7 @@ cnp.import_array()
 
 cdef enum:
     SHORT_PASS = 1 << 16    # bytes of X below which releasing the GIL costs more than it frees
+    ONE_BLOCK = 1 << 21     # bytes of X that are never cut into blocks: fastgd._blocks.BLOCK_BYTES
     CHUNK = 1 << 24         # bytes of X between two looks at Ctrl-C
 
 cdef MSEKernels *kernels
@@ -28,6 +29,12 @@ def use(table):
     """Run on this table of kernels from now on (see `fastgd._kernels`)."""
     global kernels
     kernels = <MSEKernels *> PyCapsule_GetPointer(table, "fastgd.MSEKernels")
+
+
+cdef inline mse_fn choose_kernel(bint is_float, bint with_gradient) noexcept nogil:
+    if is_float:
+        return kernels.sums_f32 if with_gradient else kernels.value_f32
+    return kernels.sums_f64 if with_gradient else kernels.value_f64
 
 
 # ---- on C pointers: fastgd/_mse.pxd ----------------------------------------------------------------------------------
@@ -70,10 +77,7 @@ cdef inline double pass_over(
     for j in range(rows.d):
         w_double[j] = w[j]
     memset(work, 0, (rows.d + 2) * sizeof(double))
-    if real is float:
-        (kernels.sums_f32 if with_gradient else kernels.value_f32)(rows, w_double, 0.0, work, w_double + rows.d)
-    else:
-        (kernels.sums_f64 if with_gradient else kernels.value_f64)(rows, w_double, 0.0, work, w_double + rows.d)
+    choose_kernel(real is float, with_gradient)(rows, w_double, 0.0, work, w_double + rows.d)
     if with_gradient:
         for j in range(rows.d):
             work[2 + j] *= scale
@@ -163,11 +167,7 @@ cdef int run_chunks(mse_fn kernel, RowBlock block, const double *w, double b, do
 
 cdef int run(RowBlock block, bint with_gradient, const double *w, double b, double *out, void *scratch) except -1:
     """Add one pass over the block to out[0] (loss), out[1] (residual) and, with the gradient, out[2:]."""
-    cdef mse_fn kernel
-    if block.is_float:
-        kernel = kernels.sums_f32 if with_gradient else kernels.value_f32
-    else:
-        kernel = kernels.sums_f64 if with_gradient else kernels.value_f64
+    cdef mse_fn kernel = choose_kernel(block.is_float, with_gradient)
     if pass_bytes(block) < SHORT_PASS:
         kernel(&block.rows, w, b, out, scratch)
         return 0
@@ -473,7 +473,7 @@ cdef inline void update_in_place(cnp.ndarray w, const double *g, double lr) noex
 
 
 cdef bint short_rows(object X, object y, Rows *rows) noexcept:
-    """Fill rows if X and y are native float arrays of one short pass."""
+    """Fill rows if X and y are native float arrays of a single block."""
     cdef Py_ssize_t size
     cdef int kind
     if type(X) is not cnp.ndarray or cnp.PyArray_NDIM(X) != 2:
@@ -483,7 +483,7 @@ cdef bint short_rows(object X, object y, Rows *rows) noexcept:
     rows.d = cnp.PyArray_DIM(X, 1)
     size = cnp.PyArray_ITEMSIZE(X)
     if (
-        (kind != cnp.NPY_DOUBLE and kind != cnp.NPY_FLOAT) or rows.n * rows.d * size > SHORT_PASS or not rows.n * rows.d
+        (kind != cnp.NPY_DOUBLE and kind != cnp.NPY_FLOAT) or rows.n * rows.d * size > ONE_BLOCK or not rows.n * rows.d
         or not cnp.PyArray_ISALIGNED(X) or not cnp.PyArray_ISNOTSWAPPED(X) or cnp.PyArray_STRIDE(X, 0) % size
         or cnp.PyArray_STRIDE(X, 1) % size or not is_float_vector(y, rows.n)
     ):
@@ -508,6 +508,7 @@ def short_pass(X, y, w, out, bint with_gradient):
     cdef Py_ssize_t size, j
     cdef cnp.ndarray gradient = None
     cdef bint is_float
+    cdef mse_fn kernel
     if not short_rows(X, y, &rows) or not is_float_vector(w, rows.d):
         return None
     is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
@@ -528,10 +529,12 @@ def short_pass(X, y, w, out, bint with_gradient):
     sums = memory + rows.d
     memset(sums, 0, (rows.d + 2) * sizeof(double))
     read_vector(w, memory)
-    if is_float:
-        (kernels.sums_f32 if with_gradient else kernels.value_f32)(&rows, memory, 0.0, sums, sums + rows.d + 2)
+    kernel = choose_kernel(is_float, with_gradient)
+    if rows.n * rows.d < SHORT_PASS // 8:
+        kernel(&rows, memory, 0.0, sums, sums + rows.d + 2)
     else:
-        (kernels.sums_f64 if with_gradient else kernels.value_f64)(&rows, memory, 0.0, sums, sums + rows.d + 2)
+        with nogil:
+            kernel(&rows, memory, 0.0, sums, sums + rows.d + 2)
     cdef double loss = sums[0] / rows.n
     if with_gradient and isfinite(loss):
         for j in range(rows.d):

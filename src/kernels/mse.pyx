@@ -12,8 +12,8 @@ gradient over 10^7 rows is as good as one over 10^3.
 The shape of X decides the shape of the loop:
 
 ==================================  ====================================================================
-d < LANES, or rows closer           column by column over tiles of rows that stay in the cache
-together than columns               (`sum_columns`); transposed into a buffer first unless x_row is 1
+rows closer together than columns   column by column over tiles of rows that stay in the cache
+                                    (`sum_columns`); copied into a buffer first unless x_row is 1
 rows of up to NARROW_BYTES          w and the gradient stay in registers (`sum_rows_narrow`)
 wider                               panels of STREAMS rows: their dot products, then one update of the
                                     gradient by all of them (`sum_rows_wide`)
@@ -38,6 +38,7 @@ cdef enum:
     STREAMS = 4
     RUN = 64                # rows of each stream in a tile
     TILE_MAX = 1024         # rows in a tile of columns
+    FEW = 8                 # columns: fewer vectors to a row than it takes to add up their lanes
     TILE_BYTES = 1 << 19    # what a tile of columns may take of the L2 cache
 
 
@@ -142,40 +143,51 @@ cdef const real *gather(const Rows *rows, Py_ssize_t i, real *buffer) noexcept n
     return buffer
 
 
-cdef inline const real *row(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
-    """Row i with unit steps between its elements: where it is, or gathered into the buffer."""
-    if rows.x_col == 1:
-        return <const real *> rows.X + i * rows.x_row
-    return gather(rows, i, buffer)
+cdef Py_ssize_t rows_in_place(const Rows *rows) noexcept nogil:
+    """The first so many rows can be read where they are, LANES elements at least; the others are gathered.
+
+    A row shorter than LANES is read together with the start of the next ones. They must be rows of X: the lanes they
+    fill meet zeros of w, which NaN that is no part of X would survive.
+    """
+    if rows.x_col != 1:
+        return 0
+    if rows.d >= LANES:
+        return rows.n
+    return rows.n - (LANES - 1) // rows.d if rows.x_row == rows.d else 0
 
 
 # ---- lanes -------------------------------------------------------------------------------------------------------
 #
-# A row of d >= LANES elements is held in groups of LANES, the last of them x[d - LANES : d]: it overlaps the group
-# before where d is no multiple, so that nothing outside the row is ever read. The lanes of w that repeat a column
-# are zero, and what they collect of the gradient is dropped.
+# A row is held in groups of LANES elements, the last of them x[d - LANES : d]: it overlaps the group before where d is
+# no multiple, so that nothing outside the row is read. The lanes of w that repeat a column are zero, and what they
+# collect of the gradient is dropped; so are those beyond the end of a row shorter than one group.
 
 cdef inline Py_ssize_t before_last(Py_ssize_t d) noexcept nogil:
     """The elements before the last group: the largest multiple of LANES below d."""
     return (d - 1) // LANES * LANES
 
 
+cdef inline Py_ssize_t last_start(Py_ssize_t d) noexcept nogil:
+    """The column in the first lane of the last group."""
+    return max(d - LANES, <Py_ssize_t> 0)
+
+
 cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
     """w in lanes."""
-    cdef Py_ssize_t whole = before_last(d), k
+    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
     for k in range(whole):
         w_lanes[k] = <real> w[k]
     for k in range(LANES):
-        w_lanes[whole + k] = <real> w[d - LANES + k] if d - LANES + k >= whole else 0
+        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k < d else 0
 
 
 cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
     """out += the gradient in lanes."""
-    cdef Py_ssize_t whole = before_last(d), k
+    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
     for k in range(whole):
         out[k] += g_lanes[k]
     for k in range(whole, d):
-        out[k] += g_lanes[k + whole + LANES - d]
+        out[k] += g_lanes[whole + k - start]
 
 
 # ---- rows that fit the registers -----------------------------------------------------------------------------------
@@ -184,7 +196,7 @@ cdef inline void sum_rows_narrow(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
 ) noexcept nogil:
     """`groups` is a literal at every call, so w, the gradient and the row stay in registers."""
-    cdef Py_ssize_t whole = LANES * (groups - 1), tail = rows.d - LANES, i, q, k
+    cdef Py_ssize_t whole = LANES * (groups - 1), tail = last_start(rows.d), in_place = rows_in_place(rows), at, i, q, k
     cdef const real *x
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
@@ -192,12 +204,14 @@ cdef inline void sum_rows_narrow(
     cdef Tile tile
     start_tiles(&tile)
     spread(w, rows.d, w_lanes)
+    memset(buffer, 0, LANES * sizeof(real))
     while next_tile(rows, b, &tile):
         for k in range(LANES * groups):
             g_lanes[k] = 0
         for i in range(tile.count):
             for q in range(tile.streams):
-                x = row(rows, tile.first + q * tile.step + i, buffer)
+                at = tile.first + q * tile.step + i
+                x = <const real *> rows.X + at * rows.x_row if at < in_place else gather(rows, at, buffer)
                 dot = 0
                 for k in range(whole):
                     dot += w_lanes[k] * x[k]
@@ -239,7 +253,7 @@ cdef void sum_rows_fitting(
 # ---- wider rows ----------------------------------------------------------------------------------------------------
 
 cdef inline real dot_lanes(const real *x, const real *w_lanes, Py_ssize_t d) noexcept nogil:
-    """x.w for d of at least one vector; four chains of sums, because one would wait for itself."""
+    """x.w of at least LANES elements; four chains of sums, because one would wait for itself."""
     cdef Py_ssize_t whole = before_last(d), j = 0, k
     cdef real partial[LANES_MAX]
     cdef real dot = 0
@@ -273,7 +287,9 @@ cdef inline void add_panel(const real **x, const real *c, Py_ssize_t d, real *g)
 
 
 cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
-    cdef Py_ssize_t d = rows.d, i, q, k
+    cdef Py_ssize_t d = rows.d, at, i, q, k
+    cdef bint in_place = rows.x_col == 1
+    cdef const real *X = <const real *> rows.X
     cdef real *w_lanes = scratch
     cdef real *g = w_lanes + d + LANES
     cdef real *buffer = g + d
@@ -286,7 +302,8 @@ cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sum
         memset(g, 0, d * sizeof(real))
         for i in range(tile.count):
             for q in range(tile.streams):
-                x[q] = row(rows, tile.first + q * tile.step + i, buffer + q * d)
+                at = tile.first + q * tile.step + i
+                x[q] = X + at * rows.x_row if in_place else gather(rows, at, buffer + q * d)
                 c[q] = <real> book_residual(&tile, q * RUN + i, dot_lanes(x[q], w_lanes, d))
             for q in range(tile.streams, STREAMS):
                 x[q] = x[0]
@@ -300,26 +317,62 @@ cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sum
 
 # ---- columns -------------------------------------------------------------------------------------------------------
 
+cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
+    return -step if step < 0 else step
+
+
+cdef inline bint few_columns(const Rows *rows) noexcept nogil:
+    """A C-contiguous block of 2 to FEW columns."""
+    return rows.x_col == 1 and rows.x_row == rows.d and 2 <= rows.d <= FEW
+
+
+cdef inline bint by_columns(const Rows *rows) noexcept nogil:
+    return distance(rows.x_row) < distance(rows.x_col) or rows.d == 1 or few_columns(rows)
+
+
 cdef inline Py_ssize_t tile_rows(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
     """Rows in a tile of columns: what TILE_BYTES hold, in whole vectors, at least two cache lines of each column."""
     cdef Py_ssize_t fitting = TILE_BYTES // (rows.d * itemsize) // 16 * 16
     return min(max(fitting, 128 // itemsize), <Py_ssize_t> TILE_MAX)
 
 
-cdef inline void transpose(
+cdef inline void transpose(const real *x, Py_ssize_t count, const int d, Py_ssize_t x_col, real *out) noexcept nogil:
+    """out[j * x_col + i] = x[i * d + j]; `d` is a literal at every call, so that rows become shuffles of vectors."""
+    cdef Py_ssize_t i, j
+    for i in range(count):
+        for j in range(d):
+            out[j * x_col + i] = x[i * d + j]
+
+
+cdef void transpose_few(const real *x, Py_ssize_t count, Py_ssize_t d, Py_ssize_t x_col, real *out) noexcept nogil:
+    if d == 2:
+        transpose(x, count, 2, x_col, out)
+    elif d == 3:
+        transpose(x, count, 3, x_col, out)
+    elif d == 4:
+        transpose(x, count, 4, x_col, out)
+    elif d == 5:
+        transpose(x, count, 5, x_col, out)
+    elif d == 6:
+        transpose(x, count, 6, x_col, out)
+    elif d == 7:
+        transpose(x, count, 7, x_col, out)
+    else:
+        transpose(x, count, FEW, x_col, out)
+
+
+cdef void copy_columns(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t x_col, real *out
 ) noexcept nogil:
     """out[j * x_col + i] = x_ij of `count` rows from `start` on."""
     cdef const real *x = <const real *> rows.X + start * rows.x_row
     cdef Py_ssize_t i, j
-    if rows.x_col == 1:
+    if few_columns(rows):
+        transpose_few(x, count, rows.d, x_col, out)
+        return
+    for j in range(rows.d):
         for i in range(count):
-            for j in range(rows.d):
-                out[j * x_col + i] = x[i * rows.x_row + j]
-    else:
-        for j in range(rows.d):
-            for i in range(count):
-                out[j * x_col + i] = x[i * rows.x_row + j * rows.x_col]
+            out[j * x_col + i] = x[i * rows.x_row + j * rows.x_col]
 
 
 cdef inline void predict_columns(
@@ -406,6 +459,7 @@ cdef void sum_columns(
     const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
 ) noexcept nogil:
     cdef Py_ssize_t height = min(tile_rows(rows, sizeof(real)), rows.n), start = 0, count, x_col
+    cdef Py_ssize_t apart = height + LANES     # so that columns of a copy do not share the same few lines of L1
     cdef const real *x
     cdef real prediction[TILE_MAX]
     cdef real factor[TILE_MAX]
@@ -418,9 +472,9 @@ cdef void sum_columns(
             x = <const real *> rows.X + start
             x_col = rows.x_col
         else:
-            transpose(rows, start, count, height, scratch)
+            copy_columns(rows, start, count, apart, scratch)
             x = scratch
-            x_col = height
+            x_col = apart
         predict_columns(x, x_col, count, rows.d, w, prediction)
         book_residuals(&tile, prediction, count, factor)
         if with_gradient:
@@ -432,45 +486,49 @@ cdef void sum_columns(
 
 # ---- the kernels of the table --------------------------------------------------------------------------------------
 
-cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
-    return -step if step < 0 else step
-
-
-cdef inline bint by_columns(const Rows *rows) noexcept nogil:
-    return rows.d < LANES or distance(rows.x_row) < distance(rows.x_col)
+cdef inline bint fits_registers(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
+    return rows.d * itemsize <= NARROW_BYTES
 
 
 cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
     """Elements of scratch, 8 bytes each, that the kernels need for these rows, whatever the precision."""
-    cdef Py_ssize_t columns = min(tile_rows(rows, sizeof(float)), rows.n) * rows.d
-    return max(columns, 6 * rows.d + LANES)
+    cdef Py_ssize_t columns = (min(tile_rows(rows, sizeof(float)), rows.n) + LANES) * rows.d
+    return max(columns, 6 * rows.d + 2 * LANES)
 
 
 cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
     if by_columns(rows):
         sum_columns(rows, w, b, sums_out, True, scratch)
-    elif rows.d * <Py_ssize_t> sizeof(real) <= NARROW_BYTES:
+    elif fits_registers(rows, sizeof(real)):
         sum_rows_fitting(rows, w, b, sums_out, scratch)
     else:
         sum_rows_wide(rows, w, b, sums_out, scratch)
 
 
 cdef void value(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
-    """sums[0] and sums[1] alone."""
+    """sums[0] and sums[1] alone. Where w is in registers the gradient costs no time, so it is computed and dropped."""
+    cdef double unused[LANES_MAX + 2]
     cdef real *w_lanes = scratch
     cdef real *buffer = scratch + rows.d + LANES
     cdef const real *x
-    cdef Py_ssize_t i, q
+    cdef Py_ssize_t at, i, q
     cdef Tile tile
     if by_columns(rows):
         sum_columns(rows, w, b, sums_out, False, scratch)
+        return
+    if fits_registers(rows, sizeof(real)):
+        memset(unused, 0, (rows.d + 2) * sizeof(double))
+        sum_rows_fitting(rows, w, b, unused, scratch)
+        sums_out[0] += unused[0]
+        sums_out[1] += unused[1]
         return
     start_tiles(&tile)
     spread(w, rows.d, w_lanes)
     while next_tile(rows, b, &tile):
         for i in range(tile.count):
             for q in range(tile.streams):
-                x = row(rows, tile.first + q * tile.step + i, buffer)
+                at = tile.first + q * tile.step + i
+                x = <const real *> rows.X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, buffer)
                 book_residual(&tile, q * RUN + i, dot_lanes(x, w_lanes, rows.d))
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
