@@ -22,6 +22,7 @@ BLOCK_BYTES = 1 << 21   # a pass over fewer bytes is too short to share among th
 PIECE_BYTES = 1 << 19
 MAX_BLOCKS = 64
 WHOLE_TILES = 256       # blocks end where the kernels' tiles do
+LONG_RUN = 4096         # rows that a block keeps together where columns are contiguous
 
 
 class Block(Protocol):
@@ -66,6 +67,8 @@ def row_blocks(X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None, least:
     """
     native = all(array is None or is_native(array) for array in (X, y, s))
     kind = RowBlock if native else ConvertedBlock
+    if X.strides[0] == X.itemsize:
+        least = max(least, LONG_RUN)
     rows = rows_per_block(len(X), X.shape[1] * kernel_dtype(X.dtype).itemsize, least)
     if rows >= len(X):
         return [kind(X, y, s)]

@@ -21,6 +21,7 @@ cdef enum:
     SHORT_PASS = 1 << 16    # bytes of X below which releasing the GIL costs more than it frees
     ONE_BLOCK = 1 << 21     # bytes of X that are never cut into blocks: fastgd._blocks.BLOCK_BYTES
     CHUNK = 1 << 24         # bytes of X between two looks at Ctrl-C
+    LONG_RUN = 4096         # rows that a chunk keeps together where columns are contiguous
 
 cdef MSEKernels *kernels
 
@@ -149,7 +150,8 @@ cdef inline Py_ssize_t pass_bytes(RowBlock block) noexcept:
 cdef int run_chunks(mse_fn kernel, RowBlock block, const double *w, double b, double *out, void *scratch) except -1:
     """One pass without the GIL, in chunks short enough for Ctrl-C to be heard between them."""
     cdef Py_ssize_t size = 4 if block.is_float else 8
-    cdef Py_ssize_t step = max(<Py_ssize_t> 1, <Py_ssize_t> CHUNK // (block.rows.d * size)), start = 0
+    cdef Py_ssize_t shortest = LONG_RUN if block.rows.x_row == 1 else 1
+    cdef Py_ssize_t step = max(shortest, <Py_ssize_t> CHUNK // (block.rows.d * size)), start = 0
     cdef Rows rows = block.rows
     while start < block.rows.n:
         rows.X = <const char *> block.rows.X + start * block.rows.x_row * size
@@ -185,25 +187,25 @@ cdef int run_with_scratch(RowBlock block, bint with_gradient, const double *w, d
     return 0
 
 
-def add_value(RowBlock block not None, double[::1] w, double b, double[::1] out):
+def add_value(RowBlock block not None, const double[::1] w, double b, double[::1] out):
     """out[0] += sum_i s_i r_i^2 and out[1] += sum_i s_i r_i over the block, with r_i = x_i.w + b - y_i."""
     check_lengths(block, w, out)
     run_with_scratch(block, False, &w[0], b, &out[0])
 
 
-def add_sums(RowBlock block not None, double[::1] w, double b, double[::1] out):
+def add_sums(RowBlock block not None, const double[::1] w, double b, double[::1] out):
     """`add_value`, and out[2:] += sum_i s_i r_i x_i."""
     check_lengths(block, w, out)
     run_with_scratch(block, True, &w[0], b, &out[0])
 
 
-def add_curvature(RowBlock block not None, double[::1] v, double b, double[::1] out):
+def add_curvature(RowBlock block not None, const double[::1] v, double b, double[::1] out):
     """`add_sums` with targets of zero: out[2:] += X'(s o (Xv + b))."""
     check_lengths(block, v, out)
     run_with_scratch(block.without_targets(), True, &v[0], b, &out[0])
 
 
-cdef int check_lengths(RowBlock block, double[::1] w, double[::1] out) except -1:
+cdef int check_lengths(RowBlock block, const double[::1] w, double[::1] out) except -1:
     if w.shape[0] != block.rows.d or out.shape[0] != block.rows.d + 2:
         raise ValueError(f"a block of {block.rows.d} columns takes as many parameters and two sums more")
     return 0
@@ -324,7 +326,7 @@ cdef class DenseMSE:
         self.memory = self.new_memory()
 
     cdef double *new_memory(self) except NULL:
-        cdef Py_ssize_t size = 2 * self.n_features + 3
+        cdef Py_ssize_t size = 2 * self.n_features + 4
         if self.block is not None:
             size += kernels.scratch_reals(&self.block.rows)
         cdef double *memory = <double *> PyMem_RawMalloc(size * sizeof(double))
@@ -348,49 +350,66 @@ cdef class DenseMSE:
     cdef inline Py_ssize_t n_parameters(self) noexcept:
         return self.n_features + self.fit_intercept
 
-    cdef int sum_over_data(self, double *memory, bint with_gradient, bint curvature) except -1:
-        """Fill the sums in memory at the parameters in memory."""
+    cdef int sum_over_data(self, const double *w, double *memory, bint with_gradient, bint curvature) except -1:
+        """Fill the sums in memory at the parameters w."""
         cdef Py_ssize_t d = self.n_features
         cdef double *sums = memory + d + 1
-        cdef double b = memory[d] if self.fit_intercept else 0.0
-        cdef double[::1] parameters, filled
+        cdef double b = w[d] if self.fit_intercept else 0.0
+        cdef const double[::1] parameters
+        cdef double[::1] filled
         cdef RowBlock block = self.block
-        memset(sums, 0, (d + 2) * sizeof(double))
         self.n_passes += 1
+        memset(sums, 0, (d + 2) * sizeof(double))
         if block is None:
-            parameters = <double[:d]> memory
+            parameters = <const double[:d]> w
             filled = <double[:d + 2]> sums
             self._on_blocks(parameters, b, filled, with_gradient, curvature)
             return 0
         if curvature:
             block = block.without_targets()
-        return run(block, with_gradient, memory, b, sums, sums + d + 2)
+        return run(block, with_gradient, w, b, sums, sums + d + 2)
 
-    cdef double finish(self, double *memory, bint with_gradient, bint curvature) noexcept:
-        """F at the parameters; its gradient, or their Hessian product, moved to sums[0:]."""
+    cdef const double *parameters(self, w, double *memory, str name) except NULL:
+        """The parameters as contiguous doubles: where they are, or copied to memory."""
+        if is_float_vector(w, self.n_parameters()):
+            if cnp.PyArray_TYPE(w) == cnp.NPY_DOUBLE and cnp.PyArray_STRIDE(w, 0) == sizeof(double):
+                return <const double *> cnp.PyArray_DATA(w)
+            read_vector(w, memory)
+        else:
+            read_vector(self._on_parameters(w, name), memory)
+        return memory
+
+    cdef double value_of(self, const double *w, const double *sums) noexcept:
+        cdef double loss = sums[0] / self.total_weight
+        cdef Py_ssize_t j
+        if self.l2:
+            for j in range(self.n_features):
+                loss += self.l2 * w[j] * w[j]
+        return loss
+
+    cdef void scale_gradient(self, const double *w, double *sums) noexcept:
+        """Turn sums into the gradient, or Hessian product, from sums[2] on: of w, then of the intercept."""
         cdef Py_ssize_t d = self.n_features, j
-        cdef double *sums = memory + d + 1
-        cdef double loss = sums[0] / self.total_weight, scale = 2.0 / self.total_weight
+        cdef double scale = 2.0 / self.total_weight
         cdef double residual = sums[1]
         if self.l2:
             for j in range(d):
-                loss += self.l2 * memory[j] * memory[j]
-        if with_gradient:
-            for j in range(d):
-                sums[j] = scale * sums[2 + j] + 2.0 * self.l2 * memory[j]
-            sums[d] = scale * residual
-        return loss
-
-    cdef double evaluate(self, w, double *memory, bint with_gradient) except? -1.0:
-        cdef double loss
-        if is_float_vector(w, self.n_parameters()):
-            read_vector(w, memory)
+                sums[2 + j] = scale * sums[2 + j] + 2.0 * self.l2 * w[j]
         else:
-            read_vector(self._on_parameters(w, "w"), memory)
-        self.sum_over_data(memory, with_gradient, False)
-        loss = self.finish(memory, with_gradient, False)
+            for j in range(d):
+                sums[2 + j] *= scale
+        sums[d + 2] = scale * residual      # the scratch after the sums is free by now
+
+    cdef double evaluate(self, w, const double *values, double *memory, bint with_gradient) except? -1.0:
+        """F at the parameters `values`, given as w; with the gradient, that too, from sums[2] on."""
+        cdef double *sums = memory + self.n_features + 1
+        cdef double loss
+        self.sum_over_data(values, memory, with_gradient, False)
+        loss = self.value_of(values, sums)
         if not isfinite(loss):
             self._on_overflow(w)
+        if with_gradient:
+            self.scale_gradient(values, sums)
         return loss
 
     cdef cnp.ndarray checked_out(self, out, w):
@@ -413,7 +432,7 @@ cdef class DenseMSE:
     def value(self, w):
         cdef double *memory = self.borrow()
         try:
-            return self.evaluate(w, memory, False)
+            return self.evaluate(w, self.parameters(w, memory, "w"), memory, False)
         finally:
             self.give_back(memory)
 
@@ -426,22 +445,25 @@ cdef class DenseMSE:
         cdef double loss
         try:
             gradient = self.checked_out(out, w)
-            loss = self.evaluate(w, memory, True)
-            write_vector(memory + self.n_features + 1, gradient)
+            loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
+            write_vector(memory + self.n_features + 3, gradient)
             return loss, gradient
         finally:
             self.give_back(memory)
 
     def hessp(self, v, out=None):
         cdef double *memory = self.borrow()
+        cdef double *sums = memory + self.n_features + 1
+        cdef const double *values
         cdef cnp.ndarray product
         try:
             product = self.checked_out(out, v)
-            read_vector(v if is_float_vector(v, self.n_parameters()) else self._on_parameters(v, "v"), memory)
-            self.sum_over_data(memory, True, True)
-            if not isfinite(self.finish(memory, True, True)):
-                self._on_overflow(v)
-            write_vector(memory + self.n_features + 1, product)
+            values = self.parameters(v, memory, "v")
+            self.sum_over_data(values, memory, True, True)
+            if not isfinite(self.value_of(values, sums)):
+                self._on_overflow(v, "v")
+            self.scale_gradient(values, sums)
+            write_vector(sums + 2, product)
             return product
         finally:
             self.give_back(memory)
@@ -455,10 +477,10 @@ cdef class DenseMSE:
             self.checked_out(w, None)
             if not (isfinite(lr) and lr >= 0):
                 raise ValueError(f"lr must be a finite number of at least 0, got {lr}")
-            loss = self.evaluate(w, memory, True)
+            loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
             if not isfinite(loss):
                 self._on_divergence(w, loss, lr)
-            update_in_place(w, memory + self.n_features + 1, lr)
+            update_in_place(w, memory + self.n_features + 3, lr)
             return loss
         finally:
             self.give_back(memory)

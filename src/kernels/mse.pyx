@@ -19,8 +19,9 @@ wider                               panels of STREAMS rows: their dot products, 
                                     gradient by all of them (`sum_rows_wide`)
 ==================================  ====================================================================
 
-The row kernels follow STREAMS places of the block at once, each in address order: a core that reads several
-sequential streams keeps more cache-line fills in flight than one that reads a single stream.
+The row kernels follow STREAMS places of the block at once, each in address order, and ask for what comes next:
+a core that reads several sequential streams keeps more cache lines under way than one that reads a single
+stream, and the hardware's own prefetching pauses while a panel is added to the gradient.
 
 Loops over lanes have constant lengths after inlining, which is why this module is compiled with
 ``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
@@ -37,9 +38,19 @@ cdef enum:
     LANES_MAX = 128         # NARROW_BYTES of float
     STREAMS = 4
     RUN = 64                # rows of each stream in a tile
-    TILE_MAX = 1024         # rows in a tile of columns
+    AHEAD = 2048            # bytes before its use that a stream's next data is asked for
+    TILE = 256              # STREAMS * RUN
+    TILE_MAX = 4096         # rows in a tile of columns
     FEW = 8                 # columns: fewer vectors to a row than it takes to add up their lanes
-    TILE_BYTES = 1 << 19    # what a tile of columns may take of the L2 cache
+    SHORT_RUN = 640         # bytes of a column that are not worth a visit for themselves
+    TILE_BYTES = 1 << 20    # what a tile of columns may take of the L2 cache
+
+
+cdef extern from *:
+    """
+    static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+    """
+    void prefetch_line(const void *address) noexcept nogil
 
 
 ctypedef struct Tile:
@@ -52,8 +63,8 @@ ctypedef struct Tile:
     Py_ssize_t next
     double loss
     double residual
-    double target[TILE_MAX]
-    double weight[TILE_MAX]
+    double target[TILE]
+    double weight[TILE]
 
 
 # ---- y, s and the walk over the rows -----------------------------------------------------------------------------
@@ -172,13 +183,19 @@ cdef inline Py_ssize_t last_start(Py_ssize_t d) noexcept nogil:
     return max(d - LANES, <Py_ssize_t> 0)
 
 
+cdef inline void spread_last(const double *w, Py_ssize_t d, real *lanes) noexcept nogil:
+    """The last group of w: zero where it repeats a column or is beyond the last one."""
+    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
+    for k in range(LANES):
+        lanes[k] = <real> w[start + k] if whole <= start + k < d else 0
+
+
 cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
     """w in lanes."""
-    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
+    cdef Py_ssize_t whole = before_last(d), k
     for k in range(whole):
         w_lanes[k] = <real> w[k]
-    for k in range(LANES):
-        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k < d else 0
+    spread_last(w, d, w_lanes + whole)
 
 
 cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
@@ -188,6 +205,13 @@ cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcep
         out[k] += g_lanes[k]
     for k in range(whole, d):
         out[k] += g_lanes[whole + k - start]
+
+
+cdef inline void prefetch_lanes(const real *x, Py_ssize_t groups) noexcept nogil:
+    """Ask for the cache lines of so many groups from x on, which need not be memory of X: a prefetch never faults."""
+    cdef Py_ssize_t line
+    for line in range(groups * LANES * <Py_ssize_t> sizeof(real) // 64):
+        prefetch_line(<const char *> x + 64 * line)
 
 
 # ---- rows that fit the registers -----------------------------------------------------------------------------------
@@ -200,7 +224,7 @@ cdef inline void sum_rows_narrow(
     cdef const real *x
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
-    cdef real dot, c
+    cdef real product, c
     cdef Tile tile
     start_tiles(&tile)
     spread(w, rows.d, w_lanes)
@@ -212,12 +236,13 @@ cdef inline void sum_rows_narrow(
             for q in range(tile.streams):
                 at = tile.first + q * tile.step + i
                 x = <const real *> rows.X + at * rows.x_row if at < in_place else gather(rows, at, buffer)
-                dot = 0
+                prefetch_lanes(x + AHEAD // sizeof(real), groups)
+                product = 0
                 for k in range(whole):
-                    dot += w_lanes[k] * x[k]
+                    product += w_lanes[k] * x[k]
                 for k in range(LANES):
-                    dot += w_lanes[whole + k] * x[tail + k]
-                c = <real> book_residual(&tile, q * RUN + i, dot)
+                    product += w_lanes[whole + k] * x[tail + k]
+                c = <real> book_residual(&tile, q * RUN + i, product)
                 for k in range(whole):
                     g_lanes[k] += c * x[k]
                 for k in range(LANES):
@@ -252,65 +277,116 @@ cdef void sum_rows_fitting(
 
 # ---- wider rows ----------------------------------------------------------------------------------------------------
 
-cdef inline real dot_lanes(const real *x, const real *w_lanes, Py_ssize_t d) noexcept nogil:
-    """x.w of at least LANES elements; four chains of sums, because one would wait for itself."""
+cdef inline real dot(const real *x, const real *w, const real *w_last, Py_ssize_t d) noexcept nogil:
+    """x.w in four chains of sums, because one would wait for itself; w_last is the last group of `spread`."""
     cdef Py_ssize_t whole = before_last(d), j = 0, k
-    cdef real partial[LANES_MAX]
-    cdef real dot = 0
+    cdef real partial[4 * LANES]
+    cdef real total = 0
     for k in range(4 * LANES):
         partial[k] = 0
     while j + 4 * LANES <= whole:
         for k in range(4 * LANES):
-            partial[k] += x[j + k] * w_lanes[j + k]
+            partial[k] += x[j + k] * w[j + k]
         j += 4 * LANES
     while j < whole:
         for k in range(LANES):
-            partial[k] += x[j + k] * w_lanes[j + k]
+            partial[k] += x[j + k] * w[j + k]
         j += LANES
     for k in range(LANES):
-        partial[LANES + k] += x[d - LANES + k] * w_lanes[whole + k]
+        partial[LANES + k] += x[d - LANES + k] * w_last[k]
     for k in range(4 * LANES):
-        dot += partial[k]
-    return dot
+        total += partial[k]
+    return total
 
 
-cdef inline void add_panel(const real **x, const real *c, Py_ssize_t d, real *g) noexcept nogil:
-    """g += sum_q c[q] x[q] over the STREAMS rows of a panel."""
+cdef inline void add_panel(const real **x, const real *c, Py_ssize_t d, Py_ssize_t ahead, real *g) noexcept nogil:
+    """g += sum_q c[q] x[q] over the STREAMS rows of a panel, asking for what lies `ahead` elements further on."""
     cdef const real *x0 = x[0]
     cdef const real *x1 = x[1]
     cdef const real *x2 = x[2]
     cdef const real *x3 = x[3]
     cdef real c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3]
+    cdef real block[LANES]      # g may not be where x is, but only this the compiler can see
+    cdef Py_ssize_t whole = before_last(d), j = 0, k
+    while j < whole:
+        prefetch_lanes(x0 + ahead + j, 1)
+        prefetch_lanes(x1 + ahead + j, 1)
+        prefetch_lanes(x2 + ahead + j, 1)
+        prefetch_lanes(x3 + ahead + j, 1)
+        for k in range(LANES):
+            block[k] = g[j + k] + c0 * x0[j + k] + c1 * x1[j + k] + c2 * x2[j + k] + c3 * x3[j + k]
+        for k in range(LANES):
+            g[j + k] = block[k]
+        j += LANES
+    j = d - LANES
+    for k in range(LANES):
+        block[k] = c0 * x0[j + k] + c1 * x1[j + k] + c2 * x2[j + k] + c3 * x3[j + k]
+    for k in range(whole - j, LANES):
+        g[j + k] += block[k]
+
+
+cdef inline const real *as_real(const double *w, Py_ssize_t d, real *buffer) noexcept nogil:
+    """w in X's precision: where it is, or copied to the buffer."""
     cdef Py_ssize_t k
-    for k in range(d):
-        g[k] += c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+    if real is double:
+        return w
+    else:
+        for k in range(d):
+            buffer[k] = <real> w[k]
+        return buffer
 
 
 cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
     cdef Py_ssize_t d = rows.d, at, i, q, k
     cdef bint in_place = rows.x_col == 1
+    cdef Py_ssize_t rows_ahead = max(<Py_ssize_t> 1, AHEAD // (d * <Py_ssize_t> sizeof(real)))
+    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if in_place else 0
     cdef const real *X = <const real *> rows.X
-    cdef real *w_lanes = scratch
-    cdef real *g = w_lanes + d + LANES
-    cdef real *buffer = g + d
+    cdef const real *w_real = as_real(w, d, scratch)
+    cdef real w_last[LANES]
+    cdef real *buffer = scratch + d
+    cdef real *g = buffer + STREAMS * d
     cdef const real *x[STREAMS]
     cdef real c[STREAMS]
     cdef Tile tile
+    if real is double:
+        g = sums_out + 2    # needs no tile of its own: the sums are in X's precision
     start_tiles(&tile)
-    spread(w, d, w_lanes)
+    spread_last(w, rows.d, w_last)
     while next_tile(rows, b, &tile):
-        memset(g, 0, d * sizeof(real))
+        if real is float:
+            memset(g, 0, d * sizeof(real))
         for i in range(tile.count):
             for q in range(tile.streams):
                 at = tile.first + q * tile.step + i
                 x[q] = X + at * rows.x_row if in_place else gather(rows, at, buffer + q * d)
-                c[q] = <real> book_residual(&tile, q * RUN + i, dot_lanes(x[q], w_lanes, d))
+                c[q] = <real> book_residual(&tile, q * RUN + i, dot(x[q], w_real, w_last, d))
             for q in range(tile.streams, STREAMS):
                 x[q] = x[0]
                 c[q] = 0
-            add_panel(x, c, d, g)
-        for k in range(d):
-            sums_out[2 + k] += g[k]
+            add_panel(x, c, d, ahead, g)
+        if real is float:
+            for k in range(d):
+                sums_out[2 + k] += g[k]
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+cdef void value_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
+    cdef const real *X = <const real *> rows.X
+    cdef const real *w_real = as_real(w, rows.d, scratch)
+    cdef real w_last[LANES]
+    cdef const real *x
+    cdef Py_ssize_t at, i, q
+    cdef Tile tile
+    start_tiles(&tile)
+    spread_last(w, rows.d, w_last)
+    while next_tile(rows, b, &tile):
+        for i in range(tile.count):
+            for q in range(tile.streams):
+                at = tile.first + q * tile.step + i
+                x = X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, scratch + rows.d)
+                book_residual(&tile, q * RUN + i, dot(x, w_real, w_last, rows.d))
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
 
@@ -331,9 +407,15 @@ cdef inline bint by_columns(const Rows *rows) noexcept nogil:
 
 
 cdef inline Py_ssize_t tile_rows(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
-    """Rows in a tile of columns: what TILE_BYTES hold, in whole vectors, at least two cache lines of each column."""
+    """Rows in a tile of columns: what TILE_BYTES hold.
+
+    Columns too many for that are read twice in any case, and then in runs as long as possible; unless they are copied,
+    which keeps the runs to what makes use of whole cache lines.
+    """
     cdef Py_ssize_t fitting = TILE_BYTES // (rows.d * itemsize) // 16 * 16
-    return min(max(fitting, 128 // itemsize), <Py_ssize_t> TILE_MAX)
+    if fitting * itemsize < SHORT_RUN:
+        fitting = TILE_MAX if rows.x_row == 1 else 16
+    return min(fitting, <Py_ssize_t> TILE_MAX, rows.n)
 
 
 cdef inline void transpose(const real *x, Py_ssize_t count, const int d, Py_ssize_t x_col, real *out) noexcept nogil:
@@ -406,18 +488,21 @@ cdef inline void predict_columns(
         j += 1
 
 
-cdef inline void book_residuals(Tile *tile, const real *prediction, Py_ssize_t count, real *factor_out) noexcept nogil:
-    """`book_residual` for rows 0 .. count of the tile."""
+cdef inline void book_residuals(
+    const double *target, const double *weight, const real *prediction, Py_ssize_t count, double *sums_out,
+    real *factor_out
+) noexcept nogil:
+    """`book_residual` for all rows of a tile."""
     cdef double loss = 0, residual = 0, r, c
     cdef Py_ssize_t i
     for i in range(count):
-        r = prediction[i] - tile.target[i]
-        c = tile.weight[i] * r
+        r = prediction[i] - target[i]
+        c = weight[i] * r
         loss += c * r
         residual += c
         factor_out[i] = <real> c
-    tile.loss += loss
-    tile.residual += residual
+    sums_out[0] += loss
+    sums_out[1] += residual
 
 
 cdef inline void add_columns(
@@ -458,30 +543,29 @@ cdef inline void add_columns(
 cdef void sum_columns(
     const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
 ) noexcept nogil:
-    cdef Py_ssize_t height = min(tile_rows(rows, sizeof(real)), rows.n), start = 0, count, x_col
+    cdef Py_ssize_t height = tile_rows(rows, sizeof(real)), start = 0, count, x_col
     cdef Py_ssize_t apart = height + LANES     # so that columns of a copy do not share the same few lines of L1
+    cdef double *target = <double *> scratch
+    cdef double *weight = target + height
+    cdef real *prediction = <real *> (weight + height)
+    cdef real *factor = prediction + height
+    cdef real *copy = factor + height
     cdef const real *x
-    cdef real prediction[TILE_MAX]
-    cdef real factor[TILE_MAX]
-    cdef Tile tile
-    start_tiles(&tile)
     while start < rows.n:
         count = min(height, rows.n - start)
-        load_run(rows, b, start, count, tile.target, tile.weight)
+        load_run(rows, b, start, count, target, weight)
         if rows.x_row == 1:
             x = <const real *> rows.X + start
             x_col = rows.x_col
         else:
-            copy_columns(rows, start, count, apart, scratch)
-            x = scratch
+            copy_columns(rows, start, count, apart, copy)
+            x = copy
             x_col = apart
         predict_columns(x, x_col, count, rows.d, w, prediction)
-        book_residuals(&tile, prediction, count, factor)
+        book_residuals(target, weight, prediction, count, sums_out, factor)
         if with_gradient:
             add_columns(x, x_col, count, rows.d, factor, sums_out + 2)
         start += count
-    sums_out[0] += tile.loss
-    sums_out[1] += tile.residual
 
 
 # ---- the kernels of the table --------------------------------------------------------------------------------------
@@ -492,8 +576,10 @@ cdef inline bint fits_registers(const Rows *rows, Py_ssize_t itemsize) noexcept 
 
 cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
     """Elements of scratch, 8 bytes each, that the kernels need for these rows, whatever the precision."""
-    cdef Py_ssize_t columns = (min(tile_rows(rows, sizeof(float)), rows.n) + LANES) * rows.d
-    return max(columns, 6 * rows.d + 2 * LANES)
+    cdef Py_ssize_t height = max(tile_rows(rows, sizeof(float)), tile_rows(rows, sizeof(double)))
+    if by_columns(rows):
+        return 4 * height + (0 if rows.x_row == 1 else (height + LANES) * rows.d)
+    return 6 * rows.d + 2 * LANES
 
 
 cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
@@ -508,30 +594,15 @@ cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, re
 cdef void value(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
     """sums[0] and sums[1] alone. Where w is in registers the gradient costs no time, so it is computed and dropped."""
     cdef double unused[LANES_MAX + 2]
-    cdef real *w_lanes = scratch
-    cdef real *buffer = scratch + rows.d + LANES
-    cdef const real *x
-    cdef Py_ssize_t at, i, q
-    cdef Tile tile
     if by_columns(rows):
         sum_columns(rows, w, b, sums_out, False, scratch)
-        return
-    if fits_registers(rows, sizeof(real)):
+    elif fits_registers(rows, sizeof(real)):
         memset(unused, 0, (rows.d + 2) * sizeof(double))
         sum_rows_fitting(rows, w, b, unused, scratch)
         sums_out[0] += unused[0]
         sums_out[1] += unused[1]
-        return
-    start_tiles(&tile)
-    spread(w, rows.d, w_lanes)
-    while next_tile(rows, b, &tile):
-        for i in range(tile.count):
-            for q in range(tile.streams):
-                at = tile.first + q * tile.step + i
-                x = <const real *> rows.X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, buffer)
-                book_residual(&tile, q * RUN + i, dot_lanes(x, w_lanes, rows.d))
-    sums_out[0] += tile.loss
-    sums_out[1] += tile.residual
+    else:
+        value_rows_wide(rows, w, b, sums_out, scratch)
 
 
 cdef void update(real *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
