@@ -40,8 +40,9 @@ cdef enum:
     RUN = 64                # rows of each stream in a tile
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
     TILE = 256              # STREAMS * RUN
-    TILE_MAX = 4096         # rows in a tile of columns
-    FEW = 8                 # columns: fewer vectors to a row than it takes to add up their lanes
+    TILE_MAX = 512          # rows in a tile of columns, so that what is kept for each row stays in L1
+    LONG_RUN = 4096         # rows in a tile that does not fit TILE_BYTES
+    FEW = 4                 # columns: fewer vectors to a row than it takes to add up their lanes
     SHORT_RUN = 640         # bytes of a column that are not worth a visit for themselves
     TILE_BYTES = 1 << 20    # what a tile of columns may take of the L2 cache
 
@@ -414,7 +415,7 @@ cdef inline Py_ssize_t tile_rows(const Rows *rows, Py_ssize_t itemsize) noexcept
     """
     cdef Py_ssize_t fitting = TILE_BYTES // (rows.d * itemsize) // 16 * 16
     if fitting * itemsize < SHORT_RUN:
-        fitting = TILE_MAX if rows.x_row == 1 else 16
+        return min(LONG_RUN if rows.x_row == 1 else 16, rows.n)
     return min(fitting, <Py_ssize_t> TILE_MAX, rows.n)
 
 
@@ -431,14 +432,6 @@ cdef void transpose_few(const real *x, Py_ssize_t count, Py_ssize_t d, Py_ssize_
         transpose(x, count, 2, x_col, out)
     elif d == 3:
         transpose(x, count, 3, x_col, out)
-    elif d == 4:
-        transpose(x, count, 4, x_col, out)
-    elif d == 5:
-        transpose(x, count, 5, x_col, out)
-    elif d == 6:
-        transpose(x, count, 6, x_col, out)
-    elif d == 7:
-        transpose(x, count, 7, x_col, out)
     else:
         transpose(x, count, FEW, x_col, out)
 
