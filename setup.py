@@ -30,8 +30,9 @@ if platform.machine().lower() in ("x86_64", "amd64"):
 # Sums may be reordered, so that they vectorise; NaN and Inf keep their meaning and subnormals their values, which
 # -ffast-math would take away from the whole process.
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"]
-# The loops over 16 lanes must reach the vectoriser as loops; gcc would unroll them completely before it.
-KERNEL_FLAGS = ["--param", "max-completely-peel-times=7"]
+# The loops over 16 lanes must reach the vectoriser as loops, which gcc would unroll completely before it; and it must
+# not jam two rows together, which moves sums from registers to memory.
+KERNEL_FLAGS = ["--param", "max-completely-peel-times=7", "-fno-loop-unroll-and-jam"]
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:
     FLAGS, KERNEL_FLAGS, KERNEL_MACROS = ["-O1", "-g"], [], []

@@ -1,9 +1,10 @@
 """Which solver `solver="auto"` takes, by a cost model in the open.
 
-The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions,
-solving d^3 / 3: in passes, GRAM_PASSES * d and more where n is not much larger than d. Gradient descent costs one pass
-an iteration, and the number of its iterations grows with the condition number of the data, which is not known
-beforehand and is rarely below a thousand for columns as they come.
+The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions and
+its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). With fewer rows than columns it is singular, and
+its eigenvectors cost 10 d^3 instead. Gradient descent costs one pass an iteration, and the number of its iterations
+grows with the condition number of the data, which is not known beforehand and is rarely below a thousand for columns as
+they come.
 """
 
 from __future__ import annotations
@@ -27,5 +28,6 @@ MOMENTS_BYTES = 1 << 32
 def choose(objective: MSE) -> str:
     """The cheaper of the solvers for this objective."""
     d, n = objective.n_features, len(objective.X)
-    in_passes = GRAM_PASSES * d * (1 + d / (3 * n)) + 2
+    factoring = 10 * d / n if n <= d else d / (3 * n)
+    in_passes = GRAM_PASSES * d * (1 + factoring) + 2
     return "moments" if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES else "gd"
