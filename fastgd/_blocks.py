@@ -28,6 +28,8 @@ LONG_RUN = 4096         # rows that a block keeps together where columns are con
 class Block(Protocol):
     """Rows that can be read as native blocks, piece by piece."""
 
+    X: np.ndarray
+
     def pieces(self) -> Iterator[RowBlock] | Sequence[RowBlock]: ...
 
 

@@ -21,6 +21,9 @@ from fastgd._validation import as_positive_integer
 
 __all__ = ["resolve_threads", "sum_blocks"]
 
+#: Bytes of X below which a pass ends before a second thread would have helped.
+SHARED_BYTES = 1 << 24
+
 Kernel = Callable[[RowBlock, np.ndarray], Any]
 
 _pool: ThreadPoolExecutor | None = None
@@ -58,7 +61,7 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
         As `resolve_threads` gave it.
     """
     sums = np.zeros((len(blocks), size))
-    workers = min(n_threads, len(blocks))
+    workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
     order = iter(range(len(blocks)))    # next() on it is atomic, so each block is taken once
     stop = threading.Event()
 
