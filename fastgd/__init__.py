@@ -14,6 +14,7 @@ except ImportError as error:
     ) from None
 
 from fastgd._config import show_config
+from fastgd._version import __version__
 from fastgd.errors import ConvergenceWarning, DivergenceError
 from fastgd.fit import Moments, fit
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
@@ -25,17 +26,10 @@ __all__ = [
     "DivergenceError",
     "FitResult",
     "Moments",
+    "__version__",
     "fit",
     "mse",
     "mse_grad",
     "mse_value_and_grad",
     "show_config",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("fastgd")
-    raise AttributeError(f"module 'fastgd' has no attribute {name!r}")

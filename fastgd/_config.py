@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 
 from fastgd import _cpu, _kernels
 from fastgd._engine import usable_cpus
+from fastgd._version import __version__
 
 __all__ = ["show_config"]
 
@@ -15,7 +14,7 @@ __all__ = ["show_config"]
 def show_config() -> None:
     """Print the version, the instruction-set levels, the threads, NumPy and the compiler."""
     rows = {
-        "fastgd": version("fastgd"),
+        "fastgd": __version__,
         "instruction set": f"{_kernels.current} (built: {', '.join(_kernels.built())}; "
         f"available here: {', '.join(_kernels.available())})",
         "threads": str(usable_cpus()),
