@@ -114,7 +114,11 @@ def check_out(out: Any, n_parameters: int, name: str = "out") -> None:
 def refuse_overlap(out: np.ndarray, name: str = "out", **inputs: Any) -> None:
     """Raise ValueError if `out` shares memory with one of the inputs."""
     for input_name, array in inputs.items():
-        if isinstance(array, np.ndarray) and np.shares_memory(out, array, max_work=100_000):
+        try:
+            shared = isinstance(array, np.ndarray) and np.shares_memory(out, array, max_work=100_000)
+        except np.exceptions.TooHardError:
+            shared = True
+        if shared:
             raise ValueError(f"{name} shares memory with {input_name}")
 
 

@@ -273,11 +273,11 @@ def typical_row(X: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
-    """The Gram matrix by BLAS, from panels about as large as itself so that adding it up stays cheap."""
+    """The Gram matrix by BLAS, from panels of so many rows that adding up their products stays cheap."""
     order = len(shift) + 1
     gram = np.zeros((order, order))
     product = np.empty((order, order))
-    panel = np.empty((max(256, order), order))
+    panel = np.empty((min(max(256, order), 1024), order))
     for block in blocks:
         for rows in block.pieces():
             for start in range(0, len(rows), len(panel)):
