@@ -1,0 +1,313 @@
+"""Gradient descent on mean squared error in plain Python: the textbook, and the oracle of the compiled kernels.
+
+Every kernel of fastgd has its twin here, on lists of floats and with nothing but the standard library, written as the
+formula is. The tests hold the compiled code to these functions, so what you read here is what fastgd computes. With
+rows x_i, targets y_i, weights s_i (all 1 unless given), parameters w and intercept b:
+
+    r_i = x_i.w + b - y_i                          the residual of row i
+    L(w, b) = sum_i s_i r_i^2 / S                  mean squared error, with S = sum_i s_i
+    dL/dw_j = (2/S) sum_i s_i r_i x_ij             its gradient, by the chain rule
+    dL/db = (2/S) sum_i s_i r_i
+
+Sums are `math.fsum`'s, which rounds once however many terms there are.
+
+>>> X, y = [[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0]              # y = 2 x + 1
+>>> w, losses = gradient_descent(X, y, lr=0.2, max_iter=200)
+>>> [round(entry, 6) for entry in w]                           # the intercept comes last
+[2.0, 1.0]
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from math import fsum, sqrt
+
+Vector = Sequence[float]
+Matrix = Sequence[Sequence[float]]
+Weights = Sequence[float] | None
+
+
+def dot(a: Vector, b: Vector) -> float:
+    """The sum of a_k b_k."""
+    return fsum(p * q for p, q in zip(a, b, strict=True))
+
+
+def weights(sample_weight: Weights, y: Vector) -> Vector:
+    """One for each row where none are given."""
+    return [1.0] * len(y) if sample_weight is None else sample_weight
+
+
+def residuals(X: Matrix, y: Vector, w: Vector, intercept: float = 0.0) -> list[float]:
+    """How far each prediction is off: r_i = x_i.w + b - y_i."""
+    return [dot(x, w) + intercept - target for x, target in zip(X, y, strict=True)]
+
+
+# ---- mean squared error ----------------------------------------------------------------------------------------------
+
+
+def value_sums(X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, intercept: float = 0.0) -> list[float]:
+    """What rows contribute to the loss and to its derivative by the intercept.
+
+    Parameters
+    ----------
+    X : list of n rows of d floats
+    y : list of n floats
+    w : list of d floats
+    sample_weight : list of n floats, optional
+        Not negative; by default ones.
+    intercept : float, default 0.0
+
+    Returns
+    -------
+    list of 2 floats
+        sum_i s_i r_i^2 and sum_i s_i r_i. Sums over parts of the rows add up to those over all of them.
+    """
+    s, r = weights(sample_weight, y), residuals(X, y, w, intercept)
+    return [fsum(s_i * r_i * r_i for s_i, r_i in zip(s, r, strict=True)), dot(s, r)]
+
+
+def gradient_sums(
+    X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, intercept: float = 0.0
+) -> list[float]:
+    """`value_sums`, and after them what the rows contribute to the gradient: sum_i s_i r_i x_ij for each column j."""
+    s, r = weights(sample_weight, y), residuals(X, y, w, intercept)
+    factors = [s_i * r_i for s_i, r_i in zip(s, r, strict=True)]
+    return [dot(factors, r), fsum(factors), *(dot(factors, column) for column in zip(*X, strict=True))]
+
+
+def mse(X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, intercept: float = 0.0) -> float:
+    """Mean squared error: L(w, b) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i.
+
+    Parameters are those of `value_sums`; the result is in units of y squared.
+    """
+    return value_sums(X, y, w, sample_weight, intercept)[0] / fsum(weights(sample_weight, y))
+
+
+def mse_grad(X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, intercept: float = 0.0) -> list[float]:
+    """Gradient of the mean squared error by w: dL/dw_j = (2/S) sum_i s_i r_i x_ij, or (2/S) X'(s o r).
+
+    The chain rule on each term of L: the outer derivative is 2 r_i, the inner one d r_i / d w_j = x_ij.
+    """
+    return mse_value_and_grad(X, y, w, sample_weight, intercept)[1]
+
+
+def mse_value_and_grad(
+    X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, intercept: float = 0.0
+) -> tuple[float, list[float]]:
+    """`mse` and `mse_grad` from the same residuals."""
+    total = fsum(weights(sample_weight, y))
+    loss, _, *slopes = gradient_sums(X, y, w, sample_weight, intercept)
+    return loss / total, [2.0 / total * slope for slope in slopes]
+
+
+def objective(
+    X: Matrix, y: Vector, w: Vector, sample_weight: Weights = None, fit_intercept: bool = False, l2: float = 0.0
+) -> tuple[float, list[float]]:
+    """F(w) = L(w) + l2 |w|^2 and its gradient, as `fastgd.MSE(...).value_and_grad(w)` gives them.
+
+    Parameters
+    ----------
+    X, y, sample_weight
+        As for `value_sums`.
+    w : list of d floats, or of d + 1 with the intercept last
+    fit_intercept : bool, default False
+        Whether w has an intercept. It is the coefficient of a column of ones, and it is not penalised.
+    l2 : float, default 0.0
+
+    Returns
+    -------
+    tuple of float and list of as many floats as w has
+        dF/dw_j = dL/dw_j + 2 l2 w_j, and last, with an intercept, dF/db = (2/S) sum_i s_i r_i.
+    """
+    coef, intercept = (w[:-1], w[-1]) if fit_intercept else (w, 0.0)
+    total = fsum(weights(sample_weight, y))
+    loss, residual, *slopes = gradient_sums(X, y, coef, sample_weight, intercept)
+    gradient = [2.0 / total * slope + 2.0 * l2 * w_j for slope, w_j in zip(slopes, coef, strict=True)]
+    if fit_intercept:
+        gradient.append(2.0 / total * residual)
+    return loss / total + l2 * dot(coef, coef), gradient
+
+
+def hessian_product(
+    X: Matrix, v: Vector, sample_weight: Weights = None, fit_intercept: bool = False, l2: float = 0.0
+) -> list[float]:
+    """H v with H = (2/S) X'SX + 2 l2 I, the second derivative of F: how its gradient changes along v.
+
+    F is quadratic, so H is the same everywhere, and H v is the gradient at v of the same problem with targets of zero.
+    """
+    return objective(X, [0.0] * len(X), v, sample_weight, fit_intercept, l2)[1]
+
+
+def update(w: Vector, gradient: Vector, lr: float) -> list[float]:
+    """The step of gradient descent, against the gradient: w_j - lr g_j."""
+    return [w_j - lr * g_j for w_j, g_j in zip(w, gradient, strict=True)]
+
+
+# ---- second moments --------------------------------------------------------------------------------------------------
+
+
+def panel(X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None) -> list[list[float]]:
+    """The rows sqrt(s_i) z_i, with z_i = (x_i, y_i, 1) - (shift, 0).
+
+    Parameters
+    ----------
+    X, y, sample_weight
+        As for `value_sums`.
+    shift : list of d + 1 floats, optional
+        What is taken from x and y, by default zeros. Near their means, it keeps what large means would cancel.
+
+    Returns
+    -------
+    list of n rows of d + 2 floats
+    """
+    s = weights(sample_weight, y)
+    return [[sqrt(s_i) * z for z in row] for s_i, row in zip(s, shifted(X, y, shift), strict=True)]
+
+
+def shifted(X: Matrix, y: Vector, shift: Vector | None) -> list[list[float]]:
+    """The rows z_i of `panel`, without their weights."""
+    shift = [0.0] * (len(X[0]) + 1) if shift is None else shift
+    return [
+        [entry - origin for entry, origin in zip([*x, target, 1.0], [*shift, 0.0], strict=True)]
+        for x, target in zip(X, y, strict=True)
+    ]
+
+
+def moments(X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None) -> list[list[float]]:
+    """The Gram matrix G_ab = sum_i s_i z_ia z_ib of z_i = (x_i, y_i, 1) - (shift, 0); parameters as for `panel`.
+
+    It holds X'SX, X'Sy and y'Sy, and in its last column the sums of X and y and of the weights: all that a
+    least-squares fit needs to know of the data.
+    """
+    s, columns = weights(sample_weight, y), list(zip(*shifted(X, y, shift), strict=True))
+    return [[fsum(s_i * p * q for s_i, p, q in zip(s, a, b, strict=True)) for b in columns] for a in columns]
+
+
+def column_sums(
+    X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None
+) -> tuple[list[float], list[float]]:
+    """The last column and the diagonal of `moments`: sum_i s_i z_ia and sum_i s_i z_ia^2."""
+    s, columns = weights(sample_weight, y), list(zip(*shifted(X, y, shift), strict=True))
+    squares = [fsum(s_i * z * z for s_i, z in zip(s, column, strict=True)) for column in columns]
+    return [dot(s, column) for column in columns], squares
+
+
+# ---- linear algebra --------------------------------------------------------------------------------------------------
+
+
+def cholesky(A: Matrix) -> list[list[float]]:
+    """The lower triangular L with L L' = A, for a symmetric positive definite A.
+
+    Row by row from A_ij = sum_{k<=j} L_ik L_jk (Golub and Van Loan, Matrix Computations, 4th ed., section 4.2). Where A
+    is not positive definite, a square root or a division fails.
+    """
+    L: list[list[float]] = []
+    for i, a in enumerate(A):
+        row: list[float] = []
+        for j in range(i):
+            row.append((a[j] - dot(row, L[j][:j])) / L[j][j])
+        row.append(sqrt(a[i] - dot(row, row)))
+        L.append(row + [0.0] * (len(A) - i - 1))
+    return L
+
+
+def cholesky_solve(L: Matrix, b: Vector) -> list[float]:
+    """The x with L L' x = b, for a lower triangular L: forward substitution in L z = b, then backward in L' x = z."""
+    z: list[float] = []
+    for i, row in enumerate(L):
+        z.append((b[i] - dot(row[:i], z)) / row[i])
+    x: list[float] = []  # entries i + 1, i + 2, ... of the solution
+    for i in reversed(range(len(L))):
+        x.insert(0, (z[i] - dot([row[i] for row in L[i + 1 :]], x)) / L[i][i])
+    return x
+
+
+def largest_eigenvalue(
+    product: Callable[[list[float]], Vector], size: int, *, rtol: float = 1e-10, max_products: int = 100_000
+) -> float:
+    """λmax of a symmetric positive semi-definite matrix, given by its products with vectors, by power iteration.
+
+    v <- A v / |A v| turns v towards the eigenvector of λmax, and with it v.Av towards λmax, from below (Golub and Van
+    Loan, section 7.3.1). Gradient descent converges for steps below 2/λmax of the Hessian.
+
+    Parameters
+    ----------
+    product : callable
+        ``product(v)`` is A v.
+    size : int
+        Rows of A.
+    rtol, max_products : float, int
+        Ends when |A v - λ v| <= rtol λ, so that an eigenvalue is within rtol λ of λ, or after so many products.
+    """
+    generator = random.Random(0)
+    v = [generator.gauss(0.0, 1.0) for _ in range(size)]
+    length = sqrt(dot(v, v))
+    value = 0.0
+    for _ in range(max_products):
+        v = [v_j / length for v_j in v]
+        image = list(product(v))
+        value, length = dot(v, image), sqrt(dot(image, image))
+        off = [image_j - value * v_j for image_j, v_j in zip(image, v, strict=True)]
+        if length == 0.0 or sqrt(dot(off, off)) <= rtol * value:
+            break
+        v = image
+    return value
+
+
+# ---- fits ------------------------------------------------------------------------------------------------------------
+
+
+def gradient_descent(
+    X: Matrix,
+    y: Vector,
+    lr: float,
+    max_iter: int,
+    sample_weight: Weights = None,
+    fit_intercept: bool = True,
+    l2: float = 0.0,
+    w0: Vector | None = None,
+) -> tuple[list[float], list[float]]:
+    """Minimise F in the four steps of the textbook, as `fastgd.fit(X, y, solver="gd", lr=lr, tol=0)` does.
+
+    Parameters
+    ----------
+    X, y, sample_weight, fit_intercept, l2
+        As for `objective`.
+    lr : float
+        The step size. Below 2/λmax of the Hessian the descent converges, above it diverges.
+    max_iter : int
+        How many updates to make.
+    w0 : list of d floats, or d + 1, optional
+        Where to start, by default zeros; an intercept that is not given starts at 0.
+
+    Returns
+    -------
+    w : list of floats
+        The parameters, the intercept last if one is fitted.
+    losses : list of max_iter + 1 floats
+        Entry 0 is F at the start, entry k after k updates.
+    """
+    start = list(w0 or [])
+    w = start + [0.0] * (len(X[0]) + fit_intercept - len(start))  # step 1: initialise the parameters
+    losses = []
+    for _ in range(max_iter):  # step 4: repeat
+        loss, gradient = objective(X, y, w, sample_weight, fit_intercept, l2)  # step 2: the gradient of the loss
+        losses.append(loss)
+        w = update(w, gradient, lr)  # step 3: move against it
+    losses.append(objective(X, y, w, sample_weight, fit_intercept, l2)[0])
+    return w, losses
+
+
+def solve_normal_equations(
+    X: Matrix, y: Vector, sample_weight: Weights = None, fit_intercept: bool = True, l2: float = 0.0
+) -> list[float]:
+    """The minimum of F, where its gradient vanishes: (X'SX + S l2 I) w = X'Sy.
+
+    Parameters and result are those of `gradient_descent`: what that comes close to, solved by Cholesky. The columns of
+    X, and of ones with an intercept, must be linearly independent, or l2 positive.
+    """
+    d, G = len(X[0]), moments(X, y, sample_weight)
+    places = [*range(d), d + 1] if fit_intercept else list(range(d))  # of the parameters in G; y stands at d
+    A = [[G[a][b] + (G[-1][-1] * l2 if a == b < d else 0.0) for b in places] for a in places]
+    return cholesky_solve(cholesky(A), [G[a][d] for a in places])

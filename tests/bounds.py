@@ -1,0 +1,192 @@
+"""How far a kernel may be from the oracle: rounding error bounds, by counting.
+
+Every operation is fl(a op b) = (a op b)(1 + δ) + η, with |δ| <= u, the unit roundoff, and η, zero unless a product
+underflows, below the smallest subnormal (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 2.2).
+A term that passes k roundings on its way into a result carries a factor 1 + θ, |θ| <= γ_k = k u / (1 - k u) (lemma
+3.1). A sum of m terms takes each of them through at most m - 1 additions, whatever the order: lanes, tiles and blocks
+change nothing, and a fused multiply-add only leaves a rounding out. A term that is rounded a times in float and b times
+in double carries (1 + γ_a)(1 + γ_b): `growth`.
+
+The bounds hold for the difference of two computed numbers, so each counts the roundings of the kernel and those of the
+oracle, where `math.fsum` rounds once however many terms there are. Each count has one rounding to spare, for the
+rounding of the bound itself: its relative error is far below 1/k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "cholesky_bounds",
+    "columns_bound",
+    "gradient_bound",
+    "moments_bound",
+    "objective_bound",
+    "outside",
+    "panel_bound",
+    "sums_bound",
+    "update_bound",
+]
+
+UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+TINY = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
+DOUBLE = UNIT[np.dtype(np.float64)]
+TILE = 1024  # rows that a kernel may add up in float before it goes on in double
+
+
+def gamma(k: int, u: float = DOUBLE) -> float:
+    return k * u / (1 - k * u)
+
+
+def growth(in_x: int, u: float, in_double: int) -> float:
+    """|θ| of a term rounded so many times in the precision of X and so many times in double."""
+    return (1 + gamma(in_x, u)) * (1 + gamma(in_double)) - 1
+
+
+def outside(computed: np.ndarray, expected: np.ndarray, bound: np.ndarray) -> np.ndarray:
+    """Where |computed - expected| is not within the bound; NaN is not."""
+    return ~(np.abs(np.asarray(computed, np.float64) - expected) <= bound)
+
+
+# ---- mean squared error ----------------------------------------------------------------------------------------------
+
+
+def sums_bound(
+    X: np.ndarray, y: np.ndarray, w: np.ndarray, s: np.ndarray, b: float, residuals: np.ndarray, dtype: np.dtype
+) -> np.ndarray:
+    """For sum s r^2, sum s r and sum s r x_j: what `reference.gradient_sums` and a kernel on `dtype` may differ by.
+
+    Residuals first. With a_i = |x_i|.|w| + |b| + |y_i|, the terms of r_i pass
+
+        kernel    the rounding of w to X's precision (float only), a dot product of length d in X's precision, and in
+                  double y - b and the difference of the two
+        oracle    the product, fsum, + b, - y
+
+    which leaves |r_kernel - r_oracle| <= e_i = (θ_kernel + θ_oracle) a_i, and both below R_i = |r_i| + e_i. Then each
+    sum of s_i r_i x_ij is off by sum s_i |x_ij| e_i, and by the roundings after r_i, relative to s_i |x_ij| R_i:
+
+        kernel    s r in double, its rounding to X's precision (float only), times x and the sum of a tile in X's
+                  precision, the sum of tiles and blocks in double; losses and residuals are summed in double alone
+        oracle    s r, times x, fsum
+
+    As R_i <= a_i (1 + θ), this is within the textbook's γ |X|'(s o (|X||w| + |b| + |y|)), and sharper for good fits.
+    """
+    n, d = X.shape
+    u, tiny, rounds = UNIT[dtype], 2 * TINY[dtype], int(dtype == np.float32)
+    size = np.abs(X) @ np.abs(w) + abs(b) + np.abs(y)
+    e = (growth(d + rounds, u, 3) + gamma(5)) * size + tiny * (d + np.abs(X).sum(axis=1))
+    R = np.abs(residuals) + e
+    tile = min(n, TILE) if rounds else n
+    after = growth(tile + rounds, u, n + 2 if rounds else 2) + gamma(4)
+    return np.concatenate(
+        [
+            [2 * (s * R) @ e + (gamma(n + 2) + gamma(4)) * (s * R) @ R + tiny * (n + R.sum())],
+            [s @ e + (gamma(n + 1) + gamma(3)) * s @ R + tiny * n],
+            np.abs(X).T @ (s * e + after * s * R + tiny) + tiny * n,
+        ]
+    )
+
+
+@dataclass
+class Penalised:
+    """An objective's parameters, its raw sums by the oracle and their bound."""
+
+    coef: np.ndarray
+    weight: float  # sum of the weights
+    n: int
+    sums: np.ndarray
+    bound: np.ndarray
+    l2: float
+
+
+def objective_bound(p: Penalised) -> float:
+    """For F = sums[0] / S + l2 |w|^2.
+
+    Kernel: S is a sum of n weights, the quotient, d additions; l2 w w and as many additions. Oracle: fsum, quotient,
+    addition; product, fsum, product, addition.
+    """
+    penalty = p.l2 * float(p.coef @ p.coef)
+    relative = gamma(p.n + len(p.coef) + 2) + gamma(4)
+    return float(
+        p.bound[0] / p.weight
+        + relative * (p.sums[0] + p.bound[0]) / p.weight
+        + (gamma(len(p.coef) + 3) + gamma(5)) * penalty
+        + 4 * (len(p.coef) + 2) * TINY[np.dtype(np.float64)]
+    )
+
+
+def gradient_bound(p: Penalised, gradient: np.ndarray, out: np.dtype) -> np.ndarray:
+    """For (2/S) sums[2:] + 2 l2 w and, last, (2/S) sums[1]; `gradient` is the oracle's, `out` what it is rounded to.
+
+    Kernel: S is a sum of n weights, the quotient 2/S, the product, one addition; l2 w and one addition; the rounding
+    of the result. Oracle: fsum, quotient, product, addition; product, addition.
+    """
+    sums, bound = np.roll(p.sums[1:], -1), np.roll(p.bound[1:], -1)
+    coef = np.append(p.coef, 0.0)
+    in_double = (2 / p.weight) * (bound + (gamma(p.n + 4) + gamma(5)) * (np.abs(sums) + bound))
+    in_double += (gamma(3) + gamma(3)) * 2 * p.l2 * np.abs(coef) + 4 * TINY[np.dtype(np.float64)]
+    in_double = in_double[: len(gradient)]
+    return in_double + 2 * UNIT[out] * (np.abs(gradient) + in_double) + TINY[out]
+
+
+def update_bound(w: np.ndarray, step: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """For w - step, with step = lr g; `w` is the result.
+
+    Kernel and oracle: the product and the difference in double; kernel: the rounding of the result to w's precision.
+    """
+    result = 2 * gamma(2) + (gamma(2, UNIT[dtype]) if dtype == np.float32 else 0.0)
+    return 2 * gamma(2) * np.abs(step) + result * np.abs(w) + TINY[dtype]
+
+
+# ---- second moments --------------------------------------------------------------------------------------------------
+#
+# Everything is double. An entry of a panel is sqrt(s) (x - shift): the difference of two given numbers, a root and a
+# product, three roundings relative to |z| sqrt(s).
+
+
+def panel_bound(panel: np.ndarray) -> np.ndarray:
+    """Kernel and oracle: three roundings each."""
+    return 2 * gamma(4) * np.abs(panel) + 4 * TINY[np.dtype(np.float64)]
+
+
+def moments_bound(panel: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """For the Gram matrix, given the oracle's `panel` and the same without weights.
+
+    Kernel: two entries of a panel, their product, a sum of n. Oracle: two differences, s z, times z, fsum.
+    """
+    n, p = len(panel), np.abs(panel)
+    lost = (p + np.abs(z)).sum(axis=0)  # what meets a sqrt(s) z or an s z that underflows
+    return (gamma(n + 7) + gamma(8)) * (p.T @ p) + 4 * TINY[np.dtype(np.float64)] * (n + lost + lost[:, None])
+
+
+def columns_bound(panel: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """For the sums of the columns and of their squares: the last column and the diagonal of the Gram matrix."""
+    bound = moments_bound(panel, z)
+    return np.concatenate([bound[:, -1], np.diagonal(bound)])
+
+
+# ---- triangular systems ----------------------------------------------------------------------------------------------
+
+
+def cholesky_bounds(L: np.ndarray, x: np.ndarray, oracle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For the residual of L L' x = b at the kernel's x, and for its distance from the oracle's solution.
+
+    Substitution solves (L + ΔL) z = b exactly, |ΔL| <= γ |L| (Higham, theorem 8.5): terms pass a product, at most
+    d - 1 additions, a difference and a quotient; in the oracle, a product, fsum, a difference and a quotient. Two
+    triangles make |b - L L' x| <= (2 γ + γ^2) |L||L'||x|, and so
+
+        |x - x_oracle| <= |(L L')^-1| (the residuals of both) <= M(L')^-1 M(L)^-1 (...),
+
+    where M(L), the comparison matrix, has the magnitudes of L on the diagonal and less them elsewhere (section 8.3).
+    """
+    d = len(x)
+    magnitude = np.abs(L) @ np.abs(L).T
+    residual = (2 * gamma(d + 3) + gamma(d + 3) ** 2) * (magnitude @ np.abs(x))
+    both = residual + (2 * gamma(5) + gamma(5) ** 2) * (magnitude @ np.abs(oracle))
+    for i in range(d):
+        both[i] = (both[i] + np.abs(L[i, :i]) @ both[:i]) / abs(L[i, i])
+    for i in reversed(range(d)):
+        both[i] = (both[i] + np.abs(L[i + 1 :, i]) @ both[i + 1 :]) / abs(L[i, i])
+    return residual, both * (1 + gamma(4 * d + 8))
