@@ -25,6 +25,7 @@ demo: .venv-demo/installed .venv-demo/flights    ## fit 327,346 flights, print a
 
 clean:    ## remove the environments and whatever was built
 	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .hypothesis/ .benchmarks/
+	rm -rf examples/cimport/build/ examples/cimport/*.egg-info/ examples/cimport/*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv-%/installed: $(SOURCES)

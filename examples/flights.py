@@ -106,7 +106,7 @@ def prepare(flights: pd.DataFrame) -> Split:
     """
     numeric = flights[NUMERIC].to_numpy(np.float64)
     clock = NUMERIC.index("sched_arr_time")
-    numeric[:, clock] = numeric[:, clock] // 100 * 60 + numeric[:, clock] % 100     # 2359 is a clock's face, no number
+    numeric[:, clock] = numeric[:, clock] // 100 * 60 + numeric[:, clock] % 100  # 2359 is a clock's face, no number
     levels = pd.get_dummies(flights[CATEGORIES].astype(str), drop_first=True, dtype=np.float64)
     held = np.zeros(len(flights), dtype=bool)
     held[np.random.default_rng(SEED).permutation(len(flights))[: round(HELD_OUT * len(flights))]] = True
@@ -168,7 +168,7 @@ def run_linear_regression(split: Split) -> Row:
 
 def run_sgd_regressor(split: Split) -> Row:
     model, seconds = timed(lambda X, y: SGDRegressor(random_state=SEED).fit(X, y), split)
-    updates = int(model.t_) - 1     # one for each row of each pass
+    updates = int(model.t_) - 1  # one for each row of each pass
     return judged(
         "scikit-learn SGDRegressor", model, seconds, split, iterations=f"{updates:,}", passes=f"{model.n_iter_:,}"
     )
@@ -179,7 +179,7 @@ def draw(split: Split, rows: list[Row], exact: fg.FitResult, descent: fg.FitResu
     exact_row, linear_row, sgd_row, descent_row = rows
     optimum = exact_row.loss
     start = exact.history["loss"][0] - optimum
-    least = 1e-3        # below it the axis is linear, down to 0
+    least = 1e-3  # below it the axis is linear, down to 0
     left, right = exact_row.seconds / 2.5, 3 * max(row.seconds for row in rows)
     # Colours after Okabe and Ito, which all eyes tell apart; the markers differ too.
     blue, vermilion, green, purple = "#0072B2", "#D55E00", "#009E73", "#8E4585"
@@ -250,7 +250,7 @@ def main() -> None:
     flights = read_flights()
     arrived = flights.dropna(subset=[TARGET])
     split = prepare(arrived)
-    threads = fg.MSE([[1.0]], [1.0]).n_threads     # what fastgd takes here, given to the others too
+    threads = fg.MSE([[1.0]], [1.0]).n_threads  # what fastgd takes here, given to the others too
     setting = (
         f"fastgd {version('fastgd')}, scikit-learn {version('scikit-learn')}, NumPy {version('numpy')}, "
         f"Python {platform.python_version()}, {threads} thread{'s' if threads > 1 else ''}"
