@@ -1,0 +1,131 @@
+"""The examples do what they say, with the fastgd that is installed: run in subprocesses, from outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastgd as fg
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(*arguments: str | Path, cwd: Path, path: Path | None = None) -> str:
+    """What Python prints for these arguments. A run that fails takes the test with it, and says all that it said."""
+    environment = dict(os.environ)
+    if path is not None:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(path), environment.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=environment, text=True, capture_output=True, timeout=600
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, arguments))} failed:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+# ---- training_loop.py ------------------------------------------------------------------------------------------------
+
+
+def test_training_loop(tmp_path: Path) -> None:
+    """Early stopping has the lower validation loss, as it claims, and the optimum the lower training loss."""
+    printed = run(EXAMPLES / "training_loop.py", cwd=tmp_path)
+    losses = {}
+    for name in ("own loop, stopped early", "fastgd.fit, the optimum"):
+        found = re.search(rf"^{name} +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
+        assert found, printed
+        losses[name] = float(found[1]), float(found[2])
+    (own_training, own_validation), (training, validation) = losses.values()
+    assert training < own_training
+    assert own_validation < validation
+    assert re.search(r"^stopped at step \d+; the best was step \d+$", printed, re.MULTILINE), printed
+
+
+# ---- cimport ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with fastgd-example in it, built from a copy of its sources against the installed fastgd."""
+    folder = tmp_path_factory.mktemp("cimport")
+    kept_out = shutil.ignore_patterns("build", "*.c", "*.so", "*.egg-info", "__pycache__")
+    source = shutil.copytree(EXAMPLES / "cimport", folder / "source", ignore=kept_out)
+    target = folder / "site"
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--disable-pip-version-check", "--target", target]
+    run("-m", "pip", "install", *options, source, cwd=folder)
+    assert list(target.glob("momentum_descent*")), f"pip built no module: {sorted(target.iterdir())}"
+    return target
+
+
+DESCEND = """
+import sys
+import numpy as np
+import momentum_descent
+data = np.load(sys.argv[1])
+w, losses, grad_norm = momentum_descent.descend(
+    data["X"], data["y"], lr=float(sys.argv[3]), momentum=0.8, n_steps=400, look_ahead=sys.argv[4] == "True"
+)
+np.savez(sys.argv[2], w=w, losses=losses, grad_norm=grad_norm)
+"""
+
+
+@pytest.mark.parametrize("look_ahead", [False, True])
+def test_cimport_package(built_package: Path, tmp_path: Path, look_ahead: bool) -> None:
+    """Step by step the losses of the same method written in Python over fastgd's gradient; in the end, its optimum."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((331, 17))
+    y = X @ rng.standard_normal(17) + rng.standard_normal(331)
+    p = fg.MSE(X, y)
+    lr, momentum, n_steps = 1.0 / p.lipschitz(), 0.8, 400
+    np.savez(tmp_path / "data.npz", X=X, y=y)
+    (tmp_path / "descend.py").write_text(DESCEND)
+    result = tmp_path / "result.npz"
+    run("descend.py", "data.npz", result, repr(float(lr)), str(look_ahead), cwd=tmp_path, path=built_package)
+    descended = np.load(result)
+
+    w, z, v, losses = np.zeros(17), np.zeros(17), np.zeros(17), []
+    for _ in range(n_steps):
+        loss, gradient = p.value_and_grad(z if look_ahead else w)
+        losses.append(loss)
+        if look_ahead:
+            before, w = w, z - lr * gradient
+            z = w + momentum * (w - before)
+        else:
+            v = momentum * v - lr * gradient
+            w = w + v
+    losses.append(p.value(w))
+    # The kernels are the same; the updates round differently where the compiler fuses a product with a sum.
+    np.testing.assert_allclose(descended["losses"], losses, rtol=1e-12)
+    np.testing.assert_allclose(descended["w"], w, rtol=1e-10)
+
+    optimum = fg.fit(X, y, fit_intercept=False)
+    np.testing.assert_allclose(descended["w"], optimum.coef, rtol=1e-9)
+    assert descended["losses"][-1] == pytest.approx(optimum.loss, rel=1e-14)
+    assert descended["grad_norm"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("descend(np.eye(3), np.ones(2), lr=0.1)", "ValueError: X must have rows and columns and y"),
+        ("descend(np.eye(3), np.ones(3), lr=0.0)", "ValueError: lr must be above 0"),
+        ("descend(np.eye(3), np.ones(3), lr=1e3)", "ArithmeticError: the loss is not finite"),
+        ("descend(np.eye(3), np.full(3, np.nan), lr=0.1)", "ArithmeticError: the loss is not finite after 0 steps"),
+    ],
+)
+def test_cimport_package_refuses(built_package: Path, tmp_path: Path, call: str, message: str) -> None:
+    """The C functions check nothing, so the example must: it is copied from."""
+    code = f"""
+import numpy as np
+from momentum_descent import descend
+try:
+    {call}
+except Exception as error:
+    print(f"{{type(error).__name__}}: {{error}}")
+"""
+    assert run("-c", code, cwd=tmp_path, path=built_package).startswith(message)
