@@ -45,9 +45,9 @@ class ConvertedBlock:
         for start in range(0, len(self.X), rows):
             part = slice(start, start + rows)
             yield RowBlock(
-                np.ascontiguousarray(self.X[part], dtype),
-                None if self.y is None else np.ascontiguousarray(self.y[part], np.float64),
-                None if self.s is None else np.ascontiguousarray(self.s[part], np.float64),
+                np.require(self.X[part], dtype, "CA"),
+                None if self.y is None else np.require(self.y[part], np.float64, "CA"),
+                None if self.s is None else np.require(self.s[part], np.float64, "CA"),
             )
 
 
@@ -69,7 +69,7 @@ def row_blocks(X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None, least:
     """
     native = all(array is None or is_native(array) for array in (X, y, s))
     kind = RowBlock if native else ConvertedBlock
-    if X.strides[0] == X.itemsize:
+    if X.strides[0] == X.itemsize and X.shape[1] > 1:
         least = max(least, LONG_RUN)
     rows = rows_per_block(len(X), X.shape[1] * kernel_dtype(X.dtype).itemsize, least)
     if rows >= len(X):

@@ -33,7 +33,7 @@ __all__ = [
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 TINY = {np.dtype(np.float32): 2.0**-149, np.dtype(np.float64): 2.0**-1074}
 DOUBLE = UNIT[np.dtype(np.float64)]
-TILE = 1024  # rows that a kernel may add up in float before it goes on in double
+TILE = 512  # rows that a kernel may add up in float before it goes on in double
 
 
 def gamma(k: int, u: float = DOUBLE) -> float:

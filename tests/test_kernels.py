@@ -599,6 +599,7 @@ def test_objective_of_several_blocks(d: int, order: str, dtype: type, monkeypatc
     """Small blocks, so that there are many: the oracle is slow."""
     monkeypatch.setattr(_blocks, "BLOCK_BYTES", 1 << 10)
     monkeypatch.setattr(_blocks, "WHOLE_TILES", 16)
+    monkeypatch.setattr(_blocks, "LONG_RUN", 16)
     n = max(8_000 // d, 90)
     monkeypatch.setattr(_blocks, "row_blocks", row_blocks)
     problem = make_problem(n, d, dtype, seed=d, kind="fitted")

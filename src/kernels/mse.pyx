@@ -501,8 +501,8 @@ cdef inline void book_residuals(
 cdef inline void add_columns(
     const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out
 ) noexcept nogil:
-    """out[j] += sum_i c_i x_ij, four columns at a time."""
-    cdef Py_ssize_t i, j = 0
+    """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of TILE_MAX rows."""
+    cdef Py_ssize_t start, stop, i, j = 0
     cdef const real *x0
     cdef const real *x1
     cdef const real *x2
@@ -513,23 +513,31 @@ cdef inline void add_columns(
         x1 = x0 + x_col
         x2 = x1 + x_col
         x3 = x2 + x_col
-        g0 = g1 = g2 = g3 = 0
-        for i in range(count):
-            g0 += c[i] * x0[i]
-            g1 += c[i] * x1[i]
-            g2 += c[i] * x2[i]
-            g3 += c[i] * x3[i]
-        out[j] += g0
-        out[j + 1] += g1
-        out[j + 2] += g2
-        out[j + 3] += g3
+        start = 0
+        while start < count:
+            stop = min(start + TILE_MAX, count)
+            g0 = g1 = g2 = g3 = 0
+            for i in range(start, stop):
+                g0 += c[i] * x0[i]
+                g1 += c[i] * x1[i]
+                g2 += c[i] * x2[i]
+                g3 += c[i] * x3[i]
+            out[j] += g0
+            out[j + 1] += g1
+            out[j + 2] += g2
+            out[j + 3] += g3
+            start = stop
         j += 4
     while j < d:
         x0 = x + j * x_col
-        g0 = 0
-        for i in range(count):
-            g0 += c[i] * x0[i]
-        out[j] += g0
+        start = 0
+        while start < count:
+            stop = min(start + TILE_MAX, count)
+            g0 = 0
+            for i in range(start, stop):
+                g0 += c[i] * x0[i]
+            out[j] += g0
+            start = stop
         j += 1
 
 
