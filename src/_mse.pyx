@@ -85,6 +85,17 @@ cdef inline double pass_over(
     return work[0] / weight
 
 
+cdef inline double value_and_grad(
+    const real *X, const real *y, const real *s, const real *w, real *g_out, double *work, Py_ssize_t n, Py_ssize_t d
+) noexcept nogil:
+    cdef Rows rows = c_rows(X, y, s, n, d)
+    cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
+    cdef Py_ssize_t j
+    for j in range(d):
+        g_out[j] = <real> work[2 + j]
+    return loss
+
+
 cdef double mse_f32(
     const float *X, const float *y, const float *s, const float *w, double *work, Py_ssize_t n, Py_ssize_t d
 ) noexcept nogil:
@@ -103,30 +114,20 @@ cdef double mse_value_and_grad_f32(
     const float *X, const float *y, const float *s, const float *w, float *g_out, double *work,
     Py_ssize_t n, Py_ssize_t d
 ) noexcept nogil:
-    cdef Rows rows = c_rows(X, y, s, n, d)
-    cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
-    cdef Py_ssize_t j
-    for j in range(d):
-        g_out[j] = <float> work[2 + j]
-    return loss
+    return value_and_grad(X, y, s, w, g_out, work, n, d)
 
 
 cdef double mse_value_and_grad_f64(
     const double *X, const double *y, const double *s, const double *w, double *g_out, double *work,
     Py_ssize_t n, Py_ssize_t d
 ) noexcept nogil:
-    cdef Rows rows = c_rows(X, y, s, n, d)
-    cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
-    cdef Py_ssize_t j
-    for j in range(d):
-        g_out[j] = work[2 + j]
-    return loss
+    return value_and_grad(X, y, s, w, g_out, work, n, d)
 
 
 cdef double mse_step_f32(
     const float *X, const float *y, const float *s, float *w, double *work, Py_ssize_t n, Py_ssize_t d, double lr
 ) noexcept nogil:
-    cdef Rows rows = c_rows(<const float *> X, y, s, n, d)
+    cdef Rows rows = c_rows(X, y, s, n, d)
     cdef double loss = pass_over(&rows, <const float *> w, work, total_weight(s, n), True)
     kernels.update_f32(w, work + 2, 1, d, lr)
     return loss
@@ -135,7 +136,7 @@ cdef double mse_step_f32(
 cdef double mse_step_f64(
     const double *X, const double *y, const double *s, double *w, double *work, Py_ssize_t n, Py_ssize_t d, double lr
 ) noexcept nogil:
-    cdef Rows rows = c_rows(<const double *> X, y, s, n, d)
+    cdef Rows rows = c_rows(X, y, s, n, d)
     cdef double loss = pass_over(&rows, <const double *> w, work, total_weight(s, n), True)
     kernels.update_f64(w, work + 2, 1, d, lr)
     return loss

@@ -8,7 +8,8 @@ shift of which the last entry is 0, and weights s_i, the kernels add over the ro
 
 The Gram matrix thus holds X'X, X'y, y'y, and in its last column the sums of X, y and of the weights. A shift near
 the column means keeps what the means would cancel. Rows are converted to double, shifted and scaled by sqrt(s_i)
-into panels that stay in the cache; `panel` hands out such a panel for a matrix product made elsewhere.
+into panels that stay in the cache; `panel` hands out such a panel for a matrix product made elsewhere. An argument
+`like` has X's type and no meaning else.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -43,7 +44,8 @@ cdef inline double entry(const void *source, bint is_float, Py_ssize_t at) noexc
 
 
 cdef inline void shift_in(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width, real like
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width,
+    real like
 ) noexcept nogil:
     """The first d columns of the panel: X less its shift, walking X in the order of its memory."""
     cdef const real *x = <const real *> rows.X + start * rows.x_row
@@ -63,7 +65,8 @@ cdef inline void shift_in(
 
 
 cdef inline void fill_panel(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width, real like
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width,
+    real like
 ) noexcept nogil:
     cdef Py_ssize_t i, j, row, d = rows.d
     cdef double scale
