@@ -54,6 +54,8 @@ class MSE(_mse.DenseMSE):
     TypeError, ValueError
         If an argument has the wrong type, shape or range. NaN and infinities in X and y are found by the first pass
         over them, which raises ValueError with the first index.
+    OverflowError
+        If a gradient or Hessian product of finite data overflows. A loss that overflows is returned as infinity.
     """
 
     def __init__(
@@ -119,7 +121,10 @@ class MSE(_mse.DenseMSE):
 
     def _on_divergence(self, w: np.ndarray, loss: float, lr: float) -> None:
         raise DivergenceError(
-            f"the loss at w overflows ({loss}), so w was left as it is; lr={lr:g} may be too large", lr=lr, w=w.copy()
+            f"a step of lr={lr:g} overflows (the loss is {loss:g}), so w was left as it is: lr or the data is too large",
+            lr=lr,
+            w=w.copy(),
+            loss=loss,
         )
 
 
@@ -140,7 +145,8 @@ def mse(X: Any, y: Any, w: Any) -> float:
     Raises
     ------
     TypeError, ValueError
-        If an array has the wrong dtype or shape, or holds NaN or an infinity.
+        If an array has the wrong dtype or shape, or holds NaN or an infinity. A loss of finite data that overflows is
+        returned as infinity.
     """
     short = _mse.short_pass(X, y, w, None, False)
     return MSE(X, y).value(w) if short is None else short[0]
@@ -166,6 +172,8 @@ def mse_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> np.ndarra
     ------
     TypeError, ValueError
         As `mse`, and if `out` has the wrong dtype or shape, is read-only, or overlaps an input.
+    OverflowError
+        If the gradient of finite data overflows.
     """
     return mse_value_and_grad(X, y, w, out)[1]
 

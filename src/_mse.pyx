@@ -9,7 +9,8 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.float cimport DBL_MAX, FLT_MAX
+from libc.math cimport INFINITY, fabs, isfinite
 from libc.string cimport memset
 
 from fastgd._rows cimport RowBlock
@@ -280,6 +281,14 @@ cdef inline void write_vector(const double *values, cnp.ndarray out) noexcept:
             (<double *> (data + j * step))[0] = values[j]
 
 
+cdef inline bint all_within(const double *values, Py_ssize_t size, double limit) noexcept:
+    """Whether every value is a number of at most this magnitude."""
+    cdef Py_ssize_t beyond = 0, j
+    for j in range(size):
+        beyond += not fabs(values[j]) <= limit
+    return beyond == 0
+
+
 cdef inline cnp.ndarray new_vector(Py_ssize_t size, bint is_float):
     cdef cnp.npy_intp shape = size
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT if is_float else cnp.NPY_DOUBLE, 0)
@@ -388,10 +397,10 @@ cdef class DenseMSE:
                 loss += self.l2 * w[j] * w[j]
         return loss
 
-    cdef void scale_gradient(self, const double *w, double *sums) noexcept:
+    cdef int scale_gradient(self, const double *w, double *sums) except -1:
         """Turn sums into the gradient, or Hessian product, from sums[2] on: of w, then of the intercept."""
         cdef Py_ssize_t d = self.n_features, j
-        cdef double scale = 2.0 / self.total_weight
+        cdef double scale = 2.0 / self.total_weight, limit = FLT_MAX if self.is_float else DBL_MAX
         cdef double residual = sums[1]
         if self.l2:
             for j in range(d):
@@ -400,6 +409,9 @@ cdef class DenseMSE:
             for j in range(d):
                 sums[2 + j] *= scale
         sums[d + 2] = scale * residual      # the scratch after the sums is free by now
+        if not all_within(sums + 2, d + self.fit_intercept, limit):
+            raise OverflowError(f"the gradient overflows {'float32' if self.is_float else 'float64'}; scale the data down")
+        return 0
 
     cdef double evaluate(self, w, const double *values, double *memory, bint with_gradient) except? -1.0:
         """F at the parameters `values`, given as w; with the gradient, that too, from sums[2] on."""
@@ -409,6 +421,7 @@ cdef class DenseMSE:
         loss = self.value_of(values, sums)
         if not isfinite(loss):
             self._on_overflow(w)
+            loss = INFINITY
         if with_gradient:
             self.scale_gradient(values, sums)
         return loss
@@ -471,6 +484,7 @@ cdef class DenseMSE:
 
     def step_(self, w, double lr):
         cdef double *memory = self.borrow()
+        cdef double *gradient
         cdef double loss
         try:
             if not is_float_vector(w, self.n_parameters()) or not cnp.PyArray_ISWRITEABLE(w):
@@ -478,13 +492,30 @@ cdef class DenseMSE:
             self.checked_out(w, None)
             if not (isfinite(lr) and lr >= 0):
                 raise ValueError(f"lr must be a finite number of at least 0, got {lr}")
-            loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
-            if not isfinite(loss):
+            gradient = memory + self.n_features + 3
+            try:
+                loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
+            except OverflowError:
+                loss = INFINITY
+            if not isfinite(loss) or not lands_within(w, gradient, lr):
                 self._on_divergence(w, loss, lr)
-            update_in_place(w, memory + self.n_features + 3, lr)
+            update_in_place(w, gradient, lr)
             return loss
         finally:
             self.give_back(memory)
+
+
+cdef bint lands_within(cnp.ndarray w, const double *g, double lr) noexcept:
+    """Whether w - lr * g can be held in w's dtype."""
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(w, 0), beyond = 0, j
+    cdef const char *data = <const char *> cnp.PyArray_DATA(w)
+    if cnp.PyArray_TYPE(w) == cnp.NPY_FLOAT:
+        for j in range(cnp.PyArray_DIM(w, 0)):
+            beyond += not fabs((<const float *> (data + j * step))[0] - lr * g[j]) <= FLT_MAX
+    else:
+        for j in range(cnp.PyArray_DIM(w, 0)):
+            beyond += not fabs((<const double *> (data + j * step))[0] - lr * g[j]) <= DBL_MAX
+    return beyond == 0
 
 
 cdef inline void update_in_place(cnp.ndarray w, const double *g, double lr) noexcept:
@@ -530,7 +561,7 @@ def short_pass(X, y, w, out, bint with_gradient):
     cdef double *sums
     cdef Py_ssize_t size, j
     cdef cnp.ndarray gradient = None
-    cdef bint is_float
+    cdef bint is_float, fine
     cdef mse_fn kernel
     if not short_rows(X, y, &rows) or not is_float_vector(w, rows.d):
         return None
@@ -559,10 +590,12 @@ def short_pass(X, y, w, out, bint with_gradient):
         with nogil:
             kernel(&rows, memory, 0.0, sums, sums + rows.d + 2)
     cdef double loss = sums[0] / rows.n
-    if with_gradient and isfinite(loss):
+    if with_gradient:
         for j in range(rows.d):
             sums[2 + j] *= 2.0 / rows.n
+    fine = isfinite(loss) and (not with_gradient or all_within(sums + 2, rows.d, FLT_MAX if is_float else DBL_MAX))
+    if fine and with_gradient:
         write_vector(sums + 2, gradient)
     if memory != stack:
         PyMem_RawFree(memory)
-    return (loss, gradient) if isfinite(loss) else None
+    return (loss, gradient) if fine else None

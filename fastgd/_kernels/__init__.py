@@ -8,6 +8,7 @@ variable ``FASTGD_ISA`` caps it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 
 from fastgd import _cpu
