@@ -5,6 +5,7 @@
 #             $(<D)/bin/python -m pytest bench
 
 PYTHON ?= python3
+TESTS = tests
 PIP_INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
 
 # What fastgd is built from. An environment whose stamp is older than any of it gets fastgd anew.
@@ -14,7 +15,7 @@ SOURCES := pyproject.toml setup.py $(shell find src fastgd -name '*.py' -o -name
 # All environments are built through the one folder build/, so never two of them at a time.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo clean
+.PHONY: help demo test lint clean
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -23,8 +24,18 @@ help:    ## list the targets
 demo: .venv-demo/installed .venv-demo/flights    ## fit 327,346 flights, print a table, draw docs/images/flights.png
 	$(<D)/bin/python examples/flights.py
 
+# The entry script and the switches keep the checkout's fastgd/, which has no compiled modules, off Python's path.
+test: .venv-test/installed    ## run all tests against the installed package; TESTS=tests/test_fit.py for some of them
+	FASTGD_TEST_INSTALLED=1 PYTHONSAFEPATH=1 $(<D)/bin/pytest --import-mode=importlib $(TESTS)
+
+lint: .venv-lint/tools    ## ruff, cython-lint, mypy, and the check that loops without the GIL touch no Python
+	$(<D)/bin/ruff check .
+	PATH="$(CURDIR)/$(<D)/bin:$$PATH" cython-lint src fastgd examples
+	$(<D)/bin/mypy
+	$(<D)/bin/python tools/check_nogil.py
+
 clean:    ## remove the environments and whatever was built
-	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .hypothesis/ .benchmarks/
+	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .mypy_cache/ .hypothesis/ .benchmarks/
 	rm -rf examples/cimport/build/ examples/cimport/*.egg-info/ examples/cimport/*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -33,6 +44,12 @@ clean:    ## remove the environments and whatever was built
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@echo 'Building fastgd into $(@D): a minute or two the first time'
 	$(@D)/$(PIP_INSTALL) '.[$*]'
+	@touch $@
+
+# Nothing of these needs fastgd built: mypy reads the stubs.
+.venv-lint/tools: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/$(PIP_INSTALL) 'ruff>=0.14' 'cython-lint>=0.16' 'mypy>=1.11' 'Cython>=3.1,<4' 'numpy>=2.0'
 	@touch $@
 
 # The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed;

@@ -2,13 +2,13 @@
 
 A block is what the engine hands to a thread and adds up in order. How the rows are cut depends on their number and
 size alone, never on the threads, so that sums have the same bits on any number of them. The pieces of a block are
-what a kernel reads at once: the block itself where the arrays are native floats, else converted buffers of
-`PIECE_BYTES`, one after the other.
+what a kernel reads at once: views of some milliseconds' work where the arrays are native floats, else converted
+buffers of `PIECE_BYTES`, one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +30,7 @@ class Block(Protocol):
 
     X: np.ndarray
 
-    def pieces(self) -> Iterator[RowBlock] | Sequence[RowBlock]: ...
+    def pieces(self) -> Iterable[RowBlock]: ...
 
 
 class ConvertedBlock:

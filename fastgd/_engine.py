@@ -68,9 +68,9 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
     def work() -> None:
         try:
             for index in order:
-                if stop.is_set():
-                    return
                 for rows in blocks[index].pieces():
+                    if stop.is_set():
+                        return
                     kernel(rows, sums[index])
         except BaseException:
             stop.set()

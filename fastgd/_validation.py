@@ -113,9 +113,9 @@ def check_out(out: Any, n_parameters: int, name: str = "out") -> None:
 
 def refuse_overlap(out: np.ndarray, name: str = "out", **inputs: Any) -> None:
     """Raise ValueError if `out` shares memory with one of the inputs."""
-    for input_name, array in inputs.items():
+    for input_name, value in inputs.items():
         try:
-            shared = isinstance(array, np.ndarray) and np.shares_memory(out, array, max_work=100_000)
+            shared = value is not None and np.shares_memory(out, np.asarray(value), max_work=100_000)
         except np.exceptions.TooHardError:
             shared = True
         if shared:
@@ -151,7 +151,10 @@ def as_number(value: Any, name: str, *, above: float | None = None, least: float
     wanted += f" of at least {least:g}" if least is not None else ""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = float("inf")
     if not np.isfinite(number) or (above is not None and number <= above) or (least is not None and number < least):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return number

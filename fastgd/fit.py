@@ -200,7 +200,7 @@ class Moments(SecondMoments):
             w=w,
             loss=loss,
             optimality=optimality,
-            gap_bound=equations.correction(grad)[2],
+            gap_bound=equations.gap_bound(equations.correction(grad)[2], loss),
             n_iter=1,
             converged=optimality <= max(DEFAULT_TOL[np.dtype(np.float64)], noise),
             stop_reason="solved exactly from the second moments",

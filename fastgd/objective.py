@@ -111,9 +111,15 @@ class MSE(_mse.DenseMSE):
     def _on_out(self, out: Any, name: str = "out") -> None:
         validate.check_out(out, self.n_features + self.fit_intercept, name)
 
-    def _on_overlap(self, out: np.ndarray, w: Any) -> None:
-        name = "w" if w is None else "out"
-        validate.refuse_overlap(out, name, X=self.X, y=self.y, sample_weight=self.sample_weight, w=w)
+    def _on_overlap(self, out: np.ndarray, w: Any, name: str) -> None:
+        data = {"X": self.X, "y": self.y, "sample_weight": self.sample_weight}
+        if w is None:  # w itself is written to
+            validate.refuse_overlap(out, name, **data)
+        else:
+            validate.refuse_overlap(out, "out", **data, **{name: w})
+
+    def _on_lr(self, lr: Any) -> float:
+        return validate.as_number(lr, "lr", least=0)
 
     def _on_overflow(self, w: Any, name: str = "w") -> None:
         """A sum that is not finite: bad input, or finite input too large for its square."""
@@ -223,20 +229,21 @@ class SecondMoments:
         X = validate.as_matrix(X, n_features=self.n_features)
         y = validate.as_vector(y, len(X))
         weights, _ = validate.as_weights(sample_weight, len(X))
-        if not self.n_samples:
-            self.shift = typical_row(X, y)
+        shift = self.shift if self.n_samples else typical_row(X, y, weights)
         order = self.n_features + 2
         blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
         if self.n_features <= self.KERNEL_WIDTH:
             gram = sum_blocks(
-                blocks, lambda rows, out: _moments.add_gram(rows, self.shift, out), order * order, self.n_threads
+                blocks, lambda rows, out: _moments.add_gram(rows, shift, out), order * order, self.n_threads
             ).reshape(order, order)
             gram = np.triu(gram) + np.triu(gram, 1).T
         else:
-            gram = gram_by_panels(blocks, self.shift)
+            gram = gram_by_panels(blocks, shift)
         if not np.isfinite(gram).all():
             validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
             raise OverflowError("the second moments of X and y overflow; scale the data down")
+        refuse_underflow(gram[-1], np.diagonal(gram))
+        self.shift = shift
         self.gram += gram
         self.n_samples += len(X)
         return self
@@ -270,14 +277,36 @@ class SecondMoments:
         return self.shift + self.gram[-1, :-1] / self.weight
 
 
-def typical_row(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+def typical_row(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """A row amid the others, as double: of the first, middle and last row the middle value of each column.
 
-    As a shift it needs to be near the means only; the middle of three is also when one of the rows is an outlier.
+    As a shift it needs to be near the means only; the middle of three is also when one of the rows is an outlier. Rows
+    of weight zero are not there.
     """
-    places = [0, len(X) // 2, len(X) - 1]
+    places = [first_weighted(weights, start) for start in (0, len(X) // 2, len(X) - 1)]
     rows = np.column_stack([X[places], y[places]]).astype(np.float64)
     return np.sort(rows, axis=0)[1]
+
+
+def first_weighted(weights: np.ndarray | None, start: int) -> int:
+    """The first row from `start` on, and then from the beginning, with a weight above zero."""
+    if weights is None or weights[start] > 0:
+        return start
+    step = 1 << 16
+    for place in (*range(start, len(weights), step), *range(0, start, step)):
+        found = weights[place : place + step] > 0
+        if found.any():
+            return place + int(found.argmax())
+    raise ValueError("sample_weight is zero everywhere")
+
+
+def refuse_underflow(sums: np.ndarray, squares: np.ndarray) -> None:
+    """Raise OverflowError if squares have lost digits, or all of them, to the end of the range of doubles."""
+    lost = (squares < 1e-280 * sums[-1]) & (sums != 0)
+    if lost.any():
+        column = int(lost.argmax())
+        name = f"column {column} of X" if column < len(sums) - 2 else "y"
+        raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
 
 
 def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
@@ -297,7 +326,7 @@ def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
 
 def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A shift, and about it the sums and the sums of squares of the columns of [X, y, 1], in one pass over X."""
-    shift = typical_row(objective.X, objective.y)
+    shift = typical_row(objective.X, objective.y, objective.sample_weight)
     order = len(shift) + 1
     sums = sum_blocks(
         objective.blocks, lambda rows, out: _moments.add_columns(rows, shift, out), 2 * order, objective.n_threads
@@ -305,4 +334,5 @@ def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not np.isfinite(sums).all():
         validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)
         raise OverflowError("the squares of X or y overflow; scale the data down")
+    refuse_underflow(sums[:order], sums[order:])
     return shift, sums[:order], sums[order:]

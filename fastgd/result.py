@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,16 @@ __all__ = ["FitResult"]
 PREDICT_BYTES = 1 << 22
 
 
-@dataclass(frozen=True)
+def same(a: Any, b: Any) -> bool:
+    """Equality of field values, arrays entry by entry."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (np.ndarray, float)):
+        return np.array_equal(a, b, equal_nan=True)
+    return bool(a == b)
+
+
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """A fitted linear model, how it was found, and how near the optimum it is.
 
@@ -58,6 +67,14 @@ class FitResult:
     optimality: float
     gap_bound: float
     history: dict[str, np.ndarray] = field(repr=False)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every field is the same; NaN is the same as NaN."""
+        if not isinstance(other, FitResult):
+            return NotImplemented
+        return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+
+    __hash__ = None  # type: ignore[assignment]
 
     def predict(self, X: Any) -> np.ndarray:
         """Predictions X coef + intercept.

@@ -1,14 +1,10 @@
 """Second moments of NumPy arrays, over the kernels of src/kernels/moments.pyx."""
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from fastgd._rows cimport RowBlock
-from fastgd._types cimport MomentsKernels, Rows, moments_fn
-
-cdef enum:
-    CHUNK = 1 << 25     # multiplications between two looks at Ctrl-C
+from fastgd._types cimport MomentsKernels, moments_fn
 
 cdef MomentsKernels *kernels
 
@@ -19,33 +15,13 @@ def use(table):
     kernels = <MomentsKernels *> PyCapsule_GetPointer(table, "fastgd.MomentsKernels")
 
 
-cdef Rows part(RowBlock block, Py_ssize_t start, Py_ssize_t count) noexcept:
-    """`count` rows of the block from `start` on."""
-    cdef Rows rows = block.rows
-    rows.n = count
-    rows.X = <const char *> rows.X + start * rows.x_row * (4 if block.is_float else 8)
-    if rows.y != NULL:
-        rows.y = <const char *> rows.y + start * rows.y_step * (4 if rows.y_is_float else 8)
-    if rows.s != NULL:
-        rows.s = <const char *> rows.s + start * rows.s_step * (4 if rows.s_is_float else 8)
-    return rows
-
-
-cdef int run(moments_fn kernel, RowBlock block, const double *shift, double *out, Py_ssize_t step) except -1:
+cdef int run(moments_fn kernel, RowBlock block, const double *shift, double *out) except -1:
     cdef double *scratch = <double *> PyMem_RawMalloc(kernels.scratch_reals(&block.rows) * sizeof(double))
-    cdef Py_ssize_t start = 0
-    cdef Rows rows
     if scratch == NULL:
         raise MemoryError()
-    try:
-        while start < block.rows.n:
-            rows = part(block, start, min(step, block.rows.n - start))
-            with nogil:
-                kernel(&rows, shift, out, scratch)
-            PyErr_CheckSignals()
-            start += step
-    finally:
-        PyMem_RawFree(scratch)
+    with nogil:
+        kernel(&block.rows, shift, out, scratch)
+    PyMem_RawFree(scratch)
     return 0
 
 
@@ -59,20 +35,14 @@ def add_gram(RowBlock block not None, double[::1] shift, double[::1] out):
     """Add the block's Gram matrix of [X, y, 1] less (shift, 0) to `out`, flat (d + 2, d + 2), upper triangle."""
     cdef Py_ssize_t order = block.rows.d + 2
     check(block, shift, out.shape[0], order * order)
-    run(
-        kernels.gram_f32 if block.is_float else kernels.gram_f64, block, &shift[0], &out[0],
-        max(CHUNK // (order * order), 256),
-    )
+    run(kernels.gram_f32 if block.is_float else kernels.gram_f64, block, &shift[0], &out[0])
 
 
 def add_columns(RowBlock block not None, double[::1] shift, double[::1] out):
     """Add the weighted sums of [X, y, 1] less (shift, 0) to `out[: d + 2]` and those of its squares to the rest."""
     cdef Py_ssize_t order = block.rows.d + 2
     check(block, shift, out.shape[0], 2 * order)
-    run(
-        kernels.columns_f32 if block.is_float else kernels.columns_f64, block, &shift[0], &out[0],
-        max(CHUNK // order, 256),
-    )
+    run(kernels.columns_f32 if block.is_float else kernels.columns_f64, block, &shift[0], &out[0])
 
 
 def fill_panel(RowBlock block not None, Py_ssize_t start, double[::1] shift, double[:, ::1] panel_out):

@@ -1,12 +1,11 @@
 """Mean squared error on NumPy arrays and C pointers, over the kernels of src/kernels/mse.pyx.
 
 Three callers, three doors: packages that cimport `fastgd._mse` (functions on pointers), `fastgd._engine`
-(`add_value`, `add_sums`: one block, sums added to `out`), and small problems called from Python (`DenseMSE`), where
+(`add_value`, `add_sums`: one piece of a block, sums added to `out`), and small problems called from Python (`DenseMSE`), where
 tens of nanoseconds matter and one compiled method does everything.
 """
 
 cimport numpy as cnp
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MAX, FLT_MAX
@@ -21,8 +20,6 @@ cnp.import_array()
 cdef enum:
     SHORT_PASS = 1 << 16    # bytes of X below which releasing the GIL costs more than it frees
     ONE_BLOCK = 1 << 21     # bytes of X that are never cut into blocks: fastgd._blocks.BLOCK_BYTES
-    CHUNK = 1 << 24         # bytes of X between two looks at Ctrl-C
-    LONG_RUN = 4096         # rows that a chunk keeps together where columns are contiguous
 
 cdef MSEKernels *kernels
 
@@ -149,33 +146,15 @@ cdef inline Py_ssize_t pass_bytes(RowBlock block) noexcept:
     return block.rows.n * block.rows.d * (4 if block.is_float else 8)
 
 
-cdef int run_chunks(mse_fn kernel, RowBlock block, const double *w, double b, double *out, void *scratch) except -1:
-    """One pass without the GIL, in chunks short enough for Ctrl-C to be heard between them."""
-    cdef Py_ssize_t size = 4 if block.is_float else 8
-    cdef Py_ssize_t shortest = LONG_RUN if block.rows.x_row == 1 else 1
-    cdef Py_ssize_t step = max(shortest, <Py_ssize_t> CHUNK // (block.rows.d * size)), start = 0
-    cdef Rows rows = block.rows
-    while start < block.rows.n:
-        rows.X = <const char *> block.rows.X + start * block.rows.x_row * size
-        rows.n = min(step, block.rows.n - start)
-        if block.rows.y != NULL:
-            rows.y = <const char *> block.rows.y + start * block.rows.y_step * (4 if block.rows.y_is_float else 8)
-        if block.rows.s != NULL:
-            rows.s = <const char *> block.rows.s + start * block.rows.s_step * (4 if block.rows.s_is_float else 8)
-        with nogil:
-            kernel(&rows, w, b, out, scratch)
-        PyErr_CheckSignals()
-        start += step
-    return 0
-
-
 cdef int run(RowBlock block, bint with_gradient, const double *w, double b, double *out, void *scratch) except -1:
     """Add one pass over the block to out[0] (loss), out[1] (residual) and, with the gradient, out[2:]."""
     cdef mse_fn kernel = choose_kernel(block.is_float, with_gradient)
     if pass_bytes(block) < SHORT_PASS:
         kernel(&block.rows, w, b, out, scratch)
-        return 0
-    return run_chunks(kernel, block, w, b, out, scratch)
+    else:
+        with nogil:
+            kernel(&block.rows, w, b, out, scratch)
+    return 0
 
 
 cdef int run_with_scratch(RowBlock block, bint with_gradient, const double *w, double b, double *out) except -1:
@@ -426,7 +405,7 @@ cdef class DenseMSE:
             self.scale_gradient(values, sums)
         return loss
 
-    cdef cnp.ndarray checked_out(self, out, w):
+    cdef cnp.ndarray checked_out(self, out, w, str name):
         cdef Span span
         cdef Py_ssize_t i
         if out is None:
@@ -436,14 +415,25 @@ cdef class DenseMSE:
         span = span_of(out)
         for i in range(3):
             if meet(span, self.data[i]):
-                self._on_overlap(out, w)
+                self._on_overlap(out, w, name)
                 break
         else:
-            if type(w) is cnp.ndarray and meet(span, span_of(w)):
-                self._on_overlap(out, w)
+            if w is not None and (type(w) is not cnp.ndarray or meet(span, span_of(w))):
+                self._on_overlap(out, w, name)
         return out
 
     def value(self, w):
+        """F(w), in one pass.
+
+        Parameters
+        ----------
+        w : array_like of shape (n_features,), or (n_features + 1,) with the intercept last
+
+        Returns
+        -------
+        float
+            In units of y squared; infinity if it overflows.
+        """
         cdef double *memory = self.borrow()
         try:
             return self.evaluate(w, self.parameters(w, memory, "w"), memory, False)
@@ -451,14 +441,28 @@ cdef class DenseMSE:
             self.give_back(memory)
 
     def grad(self, w, out=None):
+        """The gradient of F at w, in one pass.
+
+        Parameters
+        ----------
+        w : array_like of shape (n_features,), or (n_features + 1,) with the intercept last
+        out : ndarray of w's shape, optional
+            float32 or float64, sharing no memory with w or the data; written to and returned.
+
+        Returns
+        -------
+        ndarray of w's shape
+            In units of F per unit of w; float32 if X is, else float64.
+        """
         return self.value_and_grad(w, out)[1]
 
     def value_and_grad(self, w, out=None):
+        """F(w) and its gradient, in one pass; parameters and results are those of `value` and `grad`."""
         cdef double *memory = self.borrow()
         cdef cnp.ndarray gradient
         cdef double loss
         try:
-            gradient = self.checked_out(out, w)
+            gradient = self.checked_out(out, w, "w")
             loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
             write_vector(memory + self.n_features + 3, gradient)
             return loss, gradient
@@ -466,12 +470,24 @@ cdef class DenseMSE:
             self.give_back(memory)
 
     def hessp(self, v, out=None):
+        """The Hessian of F times v, H v = (2/S) X'(s o Xv) + 2 l2 v, in one pass; F is quadratic, so H is constant.
+
+        Parameters
+        ----------
+        v : array_like of shape (n_features,), or (n_features + 1,) with the intercept's entry last
+        out : ndarray of v's shape, optional
+            As for `grad`.
+
+        Returns
+        -------
+        ndarray of v's shape
+        """
         cdef double *memory = self.borrow()
         cdef double *sums = memory + self.n_features + 1
         cdef const double *values
         cdef cnp.ndarray product
         try:
-            product = self.checked_out(out, v)
+            product = self.checked_out(out, v, "v")
             values = self.parameters(v, memory, "v")
             self.sum_over_data(values, memory, True, True)
             if not isfinite(self.value_of(values, sums)):
@@ -482,24 +498,42 @@ cdef class DenseMSE:
         finally:
             self.give_back(memory)
 
-    def step_(self, w, double lr):
+    def step_(self, w, lr):
+        """One step of gradient descent in place, w -= lr * grad F(w), in one pass.
+
+        Parameters
+        ----------
+        w : ndarray of shape (n_features,), or (n_features + 1,) with the intercept last
+            float32 or float64, writable, sharing no memory with the data.
+        lr : float
+            Step size, at least 0.
+
+        Returns
+        -------
+        float
+            F at the old w.
+
+        Raises
+        ------
+        DivergenceError
+            If the loss or the step overflows; w is left as it was.
+        """
         cdef double *memory = self.borrow()
         cdef double *gradient
-        cdef double loss
+        cdef double loss, rate
         try:
             if not is_float_vector(w, self.n_parameters()) or not cnp.PyArray_ISWRITEABLE(w):
                 self._on_out(w, "w")
-            self.checked_out(w, None)
-            if not (isfinite(lr) and lr >= 0):
-                raise ValueError(f"lr must be a finite number of at least 0, got {lr}")
+            self.checked_out(w, None, "w")
+            rate = lr if type(lr) is float and isfinite(lr) and lr >= 0 else self._on_lr(lr)
             gradient = memory + self.n_features + 3
             try:
                 loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
             except OverflowError:
                 loss = INFINITY
-            if not isfinite(loss) or not lands_within(w, gradient, lr):
-                self._on_divergence(w, loss, lr)
-            update_in_place(w, gradient, lr)
+            if not isfinite(loss) or not lands_within(w, gradient, rate):
+                self._on_divergence(w, loss, rate)
+            update_in_place(w, gradient, rate)
             return loss
         finally:
             self.give_back(memory)

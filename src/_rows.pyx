@@ -4,6 +4,10 @@ cimport numpy as cnp
 
 cnp.import_array()
 
+cdef enum:
+    PIECE = 1 << 24     # bytes of X between two looks at Ctrl-C
+    LONG_RUN = 4096     # rows that a piece keeps together where columns are contiguous
+
 
 cdef inline bint native(object array) except -1:
     """Whether the array's elements are aligned native float32 or float64 at whole-element strides."""
@@ -68,8 +72,19 @@ cdef class RowBlock:
         return self.rows.n
 
     def pieces(self):
-        """The native blocks that make up this one: itself."""
-        return (self,)
+        """Parts of the block, in order, each so short that Ctrl-C is heard in time: itself if it is."""
+        cdef Py_ssize_t row_bytes = self.rows.d * (4 if self.is_float else 8)
+        cdef Py_ssize_t rows = max(PIECE // row_bytes, <Py_ssize_t> (LONG_RUN if self.rows.x_row == 1 else 1))
+        if rows >= self.rows.n:
+            return (self,)
+        return (self.part(start, start + rows) for start in range(0, self.rows.n, rows))
+
+    def part(self, Py_ssize_t start, Py_ssize_t stop):
+        """Rows start to stop."""
+        return RowBlock(
+            self.X[start:stop], None if self.y is None else self.y[start:stop],
+            None if self.s is None else self.s[start:stop],
+        )
 
     cdef RowBlock without_targets(self):
         cdef RowBlock block = RowBlock.__new__(RowBlock)

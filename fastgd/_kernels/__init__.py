@@ -33,11 +33,15 @@ def choose(cap: str | None) -> str:
     ------
     ValueError
         If `cap` is not the name of a level.
+    ImportError
+        If no kernels were built.
     """
-    if cap is None or cap == "":
-        return available()[-1]
-    if cap not in LEVELS:
+    if cap and cap not in LEVELS:
         raise ValueError(f"FASTGD_ISA must be one of {', '.join(LEVELS)}; got {cap!r}")
+    if "baseline" not in available():
+        raise ImportError("no kernels were built")
+    if not cap:
+        return available()[-1]
     return [level for level in available() if LEVELS.index(level) <= LEVELS.index(cap)][-1]
 
 

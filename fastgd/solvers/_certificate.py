@@ -94,7 +94,7 @@ class Geometry:
         if self.l2 == 0.0:
             spread = np.sqrt(len(coef)) * float(np.linalg.norm(self.lengths * coef)) + self.y_length
             optimality = min(optimality, residual / spread if spread > 0 else np.inf)
-        return optimality, noise
+        return float(optimality), noise
 
 
 def judge(tol: float, optimality: float, noise: float) -> tuple[bool, str]:

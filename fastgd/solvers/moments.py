@@ -62,17 +62,20 @@ class NormalEquations:
         self.factor(matrix)
 
     def factor(self, matrix: np.ndarray) -> None:
-        d = len(matrix)
+        d, eps = len(matrix), np.finfo(np.float64).eps
         self.lower = self.vectors = None
+        self.trusted = False
         try:
             lower = np.linalg.cholesky(matrix)
-            if np.diagonal(lower).min() ** 2 > 10 * d * np.finfo(np.float64).eps:
+            pivot = np.diagonal(lower).min() ** 2
+            if pivot > 10 * d * eps:
                 self.lower = lower
+                self.trusted = bool(pivot > 1000 * np.sqrt(d) * eps)
                 return
         except np.linalg.LinAlgError:
             pass
         values, vectors = np.linalg.eigh(matrix)
-        kept = values > 10 * d * np.finfo(np.float64).eps * values[-1]
+        kept = values > 10 * d * eps * values[-1]
         self.values, self.vectors, self.dropped = values[kept], vectors[:, kept], vectors[:, ~kept]
 
     def solve_scaled(self, right_side: np.ndarray) -> np.ndarray:
@@ -104,6 +107,13 @@ class NormalEquations:
         rounding = 1e-12 if dtype == np.float64 else 4 * np.finfo(dtype).eps
         return bool(np.linalg.norm(lengths * step) > rounding * np.linalg.norm(lengths * coef))
 
+    def gap_bound(self, gain: float, loss: float) -> float:
+        """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain: that and rounding, of F in double
+        and of the gradient in its passes. NaN where R is so nearly singular that its inverse means little."""
+        if not self.trusted:
+            return float("nan")
+        return float(gain + loss * max(4 * np.finfo(np.float64).eps, 64 * self.geometry.eps**2))
+
     def correction(self, grad: np.ndarray) -> tuple[np.ndarray, float, float]:
         """The Newton step for a gradient of F: of the coefficients, and of the intercept that goes with the centred
         columns; and what it gains, F(w) - F* = half the gradient times the step."""
@@ -132,17 +142,19 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
         loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
         history.add(loss, grad)
         step, shift, gain = equations.correction(grad)
-        if refinement == MAX_REFINEMENTS or not equations.moved_by(step, coef, objective.dtype):
+        optimality, noise = equations.geometry.measure(w, loss, grad)
+        # Errors of a gradient's terms average out; a step that follows them would lose what the moments hold.
+        audible = optimality > 8 * noise / np.sqrt(len(objective.X))
+        if refinement == MAX_REFINEMENTS or not audible or not equations.moved_by(step, coef, objective.dtype):
             break
         coef = in_dtype(equations.shortest(coef + step), objective)
         offset += shift
-    optimality, noise = equations.geometry.measure(w, loss, grad)
     converged, _ = judge(max(options.tol, noise), optimality, noise)
     return Outcome(
         w=w,
         loss=loss,
         optimality=optimality,
-        gap_bound=gain,
+        gap_bound=equations.gap_bound(gain, loss),
         n_iter=refinement + 1,
         converged=converged,
         stop_reason="solved exactly from the second moments",

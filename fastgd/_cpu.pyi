@@ -1,0 +1,3 @@
+compiler: str
+
+def levels() -> tuple[str, ...]: ...
