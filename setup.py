@@ -82,7 +82,9 @@ for level, march in LEVELS.items():
     extensions += cythonized(
         level,
         [
-            extension(f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx", march + KERNEL_FLAGS, KERNEL_MACROS)
+            extension(
+                f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx", march + KERNEL_FLAGS, KERNEL_MACROS
+            )
             for name in KERNELS
         ],
     )

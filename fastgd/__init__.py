@@ -9,8 +9,8 @@ try:
     from fastgd import _kernels
 except ImportError as error:
     raise ImportError(
-        f"fastgd's compiled modules are missing or do not fit this Python ({error}): in a checkout, run `pip install .`, "
-        "and import fastgd from another directory"
+        f"fastgd's compiled modules are missing or do not fit this Python ({error}): in a checkout, run "
+        "`pip install .`, and import fastgd from another directory"
     ) from None
 
 from fastgd._config import show_config

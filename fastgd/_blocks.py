@@ -28,7 +28,8 @@ LONG_RUN = 4096         # rows that a block keeps together where columns are con
 class Block(Protocol):
     """Rows that can be read as native blocks, piece by piece."""
 
-    X: np.ndarray
+    @property
+    def X(self) -> np.ndarray: ...
 
     def pieces(self) -> Iterable[RowBlock]: ...
 
@@ -45,9 +46,9 @@ class ConvertedBlock:
         for start in range(0, len(self.X), rows):
             part = slice(start, start + rows)
             yield RowBlock(
-                np.require(self.X[part], dtype, "CA"),
-                None if self.y is None else np.require(self.y[part], np.float64, "CA"),
-                None if self.s is None else np.require(self.s[part], np.float64, "CA"),
+                np.require(self.X[part], dtype, ["C", "A"]),
+                None if self.y is None else np.require(self.y[part], np.float64, ["C", "A"]),
+                None if self.s is None else np.require(self.s[part], np.float64, ["C", "A"]),
             )
 
 

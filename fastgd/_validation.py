@@ -38,12 +38,23 @@ def as_array(value: Any, name: str) -> np.ndarray:
     if hasattr(value, "indptr") or hasattr(value, "tocsr"):
         raise TypeError(f"{name} is a sparse matrix; this version takes dense arrays only, such as {name}.toarray()")
     try:
-        array = np.asarray(value)
+        array = from_frame(value, name) if hasattr(value, "columns") else np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} is not a rectangular array: {error}") from None
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     return array
+
+
+def from_frame(frame: Any, name: str) -> np.ndarray:
+    """A data frame's columns side by side; of bool, integer and floating types together, where NumPy gives objects."""
+    array = np.asarray(frame)
+    if array.dtype.kind != "O" or not hasattr(frame, "dtypes"):
+        return array
+    for column, dtype in zip(frame.columns, frame.dtypes, strict=True):
+        if getattr(dtype, "kind", "O") not in "buif":
+            raise TypeError(f"{name} must hold real numbers, but its column {column!r} has dtype {dtype}")
+    return frame.to_numpy(np.float64, na_value=np.nan)
 
 
 def kernel_dtype(dtype: np.dtype) -> np.dtype:

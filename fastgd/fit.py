@@ -46,7 +46,8 @@ def fit(
         "moments" solves exactly from the second moments; "gd" is gradient descent with a fixed step; "auto" takes the
         cheaper one.
     lr : float or "auto", default "auto"
-        Step size of "gd": w <- w - lr * grad F(w). "auto" is 1/λmax of F's Hessian.
+        Step size of "gd": w <- w - lr * grad F(w). "auto" is 1/λmax of F's Hessian. λmax takes some passes over X
+        before the first step, also to refuse a step size that diverges.
     max_iter : int, default 1000
         Updates "gd" may make.
     tol : float, optional
@@ -89,7 +90,7 @@ def fit(
     options = Options(
         tol=DEFAULT_TOL[objective.dtype] if tol is None else validate.as_number(tol, "tol", least=0),
         max_iter=validate.as_positive_integer(max_iter, "max_iter"),
-        lr=None if isinstance(lr, str) and lr == "auto" else validate.as_number(lr, "lr", above=0),
+        lr=step_size(lr),
         w0=start_from(w0, objective),
     )
     if solver not in (*SOLVERS, "auto"):
@@ -105,6 +106,15 @@ def fit(
             stacklevel=2,
         )
     return as_result(outcome, name, history, objective.n_features, objective.dtype)
+
+
+def step_size(lr: Any) -> float | None:
+    """The step size as a number; None for "auto"."""
+    if isinstance(lr, str):
+        if lr != "auto":
+            raise TypeError(f"lr must be a finite number above 0 or 'auto', got {lr!r}")
+        return None
+    return validate.as_number(lr, "lr", above=0)
 
 
 def start_from(w0: Any, objective: MSE) -> np.ndarray:

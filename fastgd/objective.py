@@ -127,7 +127,7 @@ class MSE(_mse.DenseMSE):
 
     def _on_divergence(self, w: np.ndarray, loss: float, lr: float) -> None:
         raise DivergenceError(
-            f"a step of lr={lr:g} overflows (the loss is {loss:g}), so w was left as it is: lr or the data is too large",
+            f"a step of lr={lr:g} overflows (the loss is {loss:g}), w was left as it is: lr or the data is too large",
             lr=lr,
             w=w.copy(),
             loss=loss,

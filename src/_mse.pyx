@@ -1,8 +1,8 @@
 """Mean squared error on NumPy arrays and C pointers, over the kernels of src/kernels/mse.pyx.
 
 Three callers, three doors: packages that cimport `fastgd._mse` (functions on pointers), `fastgd._engine`
-(`add_value`, `add_sums`: one piece of a block, sums added to `out`), and small problems called from Python (`DenseMSE`), where
-tens of nanoseconds matter and one compiled method does everything.
+(`add_value`, `add_sums`: one piece of a block, sums added to `out`), and small problems called from Python
+(`DenseMSE`), where tens of nanoseconds matter and one compiled method does everything.
 """
 
 cimport numpy as cnp
@@ -389,7 +389,8 @@ cdef class DenseMSE:
                 sums[2 + j] *= scale
         sums[d + 2] = scale * residual      # the scratch after the sums is free by now
         if not all_within(sums + 2, d + self.fit_intercept, limit):
-            raise OverflowError(f"the gradient overflows {'float32' if self.is_float else 'float64'}; scale the data down")
+            precision = "float32" if self.is_float else "float64"
+            raise OverflowError(f"the gradient overflows {precision}; scale the data down")
         return 0
 
     cdef double evaluate(self, w, const double *values, double *memory, bint with_gradient) except? -1.0:

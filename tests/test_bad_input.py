@@ -7,6 +7,7 @@ import inspect
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 
@@ -937,3 +938,26 @@ def test_a_step_that_overflows_leaves_w_as_it_was(what, dtype):
         assert caught.value.lr == lr
         np.testing.assert_array_equal(caught.value.w, w)
         assert f"lr={lr:g}" in str(caught.value)
+
+
+# ---- data frames -----------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_of_several_real_types_is_taken():
+    """Of bool beside float, and of pandas' own integers, NumPy makes objects."""
+    frame = pd.DataFrame({"a": X0[:, 0], "b": X0[:, 1] > 0, "c": pd.array(np.arange(len(X0)) ** 2, dtype="Int64")})
+    plain = np.column_stack([X0[:, 0], X0[:, 1] > 0, np.arange(len(X0)) ** 2]).astype(float)
+    assert np.asarray(frame).dtype == object
+    np.testing.assert_array_equal(fg.fit(frame, pd.Series(Y0)).coef, fg.fit(plain, Y0).coef)
+
+
+def test_a_frame_with_a_column_of_text_is_refused_by_its_name():
+    frame = pd.DataFrame({"a": X0[:, 0], "carrier": ["UA"] * len(X0)})
+    with pytest.raises(TypeError, match=r"X must hold real numbers, but its column 'carrier' has dtype"):
+        fg.fit(frame, Y0)
+
+
+def test_a_frame_with_a_missing_value_is_refused():
+    frame = pd.DataFrame({"a": X0[:, 0], "b": pd.array([None] + [1] * (len(X0) - 1), dtype="Int64")})
+    with pytest.raises(ValueError, match=r"X holds nan at index \(0, 1\)"):
+        fg.fit(frame, Y0)

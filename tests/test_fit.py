@@ -786,7 +786,7 @@ def test_predict_in_pieces_is_predict():
     assert np.mean((r.predict(X) - y) ** 2) == pytest.approx(r.loss, rel=1e-12)
 
 
-# ---- threads, forks, memory, Ctrl-C ------------------------------------------------------------------------------------
+# ---- threads, forks, memory, Ctrl-C ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

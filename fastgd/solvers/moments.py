@@ -62,9 +62,10 @@ class NormalEquations:
         self.factor(matrix)
 
     def factor(self, matrix: np.ndarray) -> None:
+        """Factor R."""
         d, eps = len(matrix), np.finfo(np.float64).eps
-        self.lower = self.vectors = None
-        self.trusted = False
+        self.lower: np.ndarray | None = None
+        self.trusted = False    # whether R^-1 has correct digits to bound a gap by
         try:
             lower = np.linalg.cholesky(matrix)
             pivot = np.diagonal(lower).min() ** 2
@@ -108,15 +109,20 @@ class NormalEquations:
         return bool(np.linalg.norm(lengths * step) > rounding * np.linalg.norm(lengths * coef))
 
     def gap_bound(self, gain: float, loss: float) -> float:
-        """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain: that and rounding, of F in double
-        and of the gradient in its passes. NaN where R is so nearly singular that its inverse means little."""
+        """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain.
+
+        That and rounding: of F in double and of the gradient in its passes. NaN where R is so nearly singular that its
+        inverse means little.
+        """
         if not self.trusted:
             return float("nan")
         return float(gain + loss * max(4 * np.finfo(np.float64).eps, 64 * self.geometry.eps**2))
 
     def correction(self, grad: np.ndarray) -> tuple[np.ndarray, float, float]:
-        """The Newton step for a gradient of F: of the coefficients, and of the intercept that goes with the centred
-        columns; and what it gains, F(w) - F* = half the gradient times the step."""
+        """The Newton step for a gradient of F, and what it gains: F(w) - F* = half the gradient times the step.
+
+        The step is that of the coefficients and that of the intercept that goes with centred columns.
+        """
         slope, intercept = self.geometry.split(grad)
         scaled = self.scale * slope * (self.geometry.weight / 2)
         step = self.solve_scaled(scaled)
