@@ -15,7 +15,7 @@ SOURCES := pyproject.toml setup.py $(shell find src fastgd -name '*.py' -o -name
 # All environments are built through the one folder build/, so never two of them at a time.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -27,6 +27,11 @@ demo: .venv-demo/installed .venv-demo/flights    ## fit 327,346 flights, print a
 # The entry script and the switches keep the checkout's fastgd/, which has no compiled modules, off Python's path.
 test: .venv-test/installed    ## run all tests against the installed package; TESTS=tests/test_fit.py for some of them
 	FASTGD_TEST_INSTALLED=1 PYTHONSAFEPATH=1 $(<D)/bin/pytest --import-mode=importlib $(TESTS)
+
+bench: .venv-bench/installed    ## the README's table, and every case in pytest-benchmark; one thread
+	OMP_NUM_THREADS=1 $(<D)/bin/python bench/ratios.py
+	OMP_NUM_THREADS=1 PYTHONSAFEPATH=1 $(<D)/bin/pytest -q bench --benchmark-group-by=param:data \
+	    --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.2 --benchmark-min-rounds=3
 
 lint: .venv-lint/tools    ## ruff, cython-lint, mypy, and the check that loops without the GIL touch no Python
 	$(<D)/bin/ruff check .

@@ -41,7 +41,7 @@ PROBLEMS = [
     Problem("tall", 100_000, 100, "float64"),
     Problem("tall", 500_000, 100, "float32", "F"),
     Problem("wide", 100_000, 1_000, "float32"),
-    Problem("wide", 4_000, 10_000, "float32"),
+    Problem("wide", 20_000, 2_500, "float32"),
 ]
 
 

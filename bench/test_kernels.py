@@ -1,15 +1,12 @@
 """pytest-benchmark cases: each kernel, NumPy's way to the same result, and one read of X.
 
-    pytest bench --benchmark-group-by=param:problem
+    OMP_NUM_THREADS=1 pytest bench --benchmark-group-by=param:data
 """
 
 from __future__ import annotations
 
 import pytest
 from problems import CASES, PROBLEMS, Data, read_once
-
-MOMENTS_WIDEST = 1_000
-
 
 @pytest.fixture(scope="module", params=PROBLEMS, ids=str)
 def data(request):
@@ -19,8 +16,6 @@ def data(request):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("library", ["fastgd", "numpy"])
 def test_case(benchmark, data, case, library):
-    if case == "moments" and data.X.shape[1] > MOMENTS_WIDEST:
-        case = "gradient"  # its Gram matrix is larger than X
     run = CASES[case][library == "numpy"]
     benchmark.extra_info["bytes"] = data.X.nbytes
     benchmark(run, data)

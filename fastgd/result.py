@@ -100,7 +100,8 @@ class FitResult:
         coef = self.coef.astype(dtype, copy=False)
         for start in range(0, len(X), rows):
             part = slice(start, start + rows)
-            np.matmul(X[part].astype(dtype, copy=False), coef, out=out[part])
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+                np.matmul(X[part].astype(dtype, copy=False), coef, out=out[part])
         out += dtype.type(self.intercept)
         if not np.isfinite(out).all():
             validate.refuse_nonfinite(X=X)

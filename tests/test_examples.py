@@ -129,3 +129,15 @@ except Exception as error:
     print(f"{{type(error).__name__}}: {{error}}")
 """
     assert run("-c", code, cwd=tmp_path, path=built_package).startswith(message)
+
+
+# ---- README.md -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """Its Python is one program: the API in thirty lines."""
+    (program,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "readme.py").write_text(program)
+    printed = run("-W", "error", "readme.py", cwd=tmp_path)
+    assert re.search(r"^10\.0 0\.9\d", printed, re.MULTILINE), printed
+    assert "instruction set:" in printed
