@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from problems import CASES, PROBLEMS, Data, read_once
 
+
 @pytest.fixture(scope="module", params=PROBLEMS, ids=str)
 def data(request):
     return Data(request.param)
