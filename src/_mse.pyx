@@ -238,26 +238,41 @@ cdef inline bint is_float_vector(object array, Py_ssize_t size) noexcept:
     )
 
 
-cdef inline void read_vector(cnp.ndarray vector, double *out) noexcept:
-    cdef Py_ssize_t step = cnp.PyArray_STRIDE(vector, 0), size = cnp.PyArray_DIM(vector, 0), j
-    cdef const char *data = <const char *> cnp.PyArray_DATA(vector)
-    if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
+cdef inline void widen(const real *values, Py_ssize_t step, Py_ssize_t size, double *out) noexcept:
+    cdef Py_ssize_t j
+    if step == 1:
         for j in range(size):
-            out[j] = (<const float *> (data + j * step))[0]
+            out[j] = values[j]
     else:
         for j in range(size):
-            out[j] = (<const double *> (data + j * step))[0]
+            out[j] = values[j * step]
+
+
+cdef inline void narrow(const double *values, Py_ssize_t step, Py_ssize_t size, real *out) noexcept:
+    cdef Py_ssize_t j
+    if step == 1:
+        for j in range(size):
+            out[j] = <real> values[j]
+    else:
+        for j in range(size):
+            out[j * step] = <real> values[j]
+
+
+cdef inline void read_vector(cnp.ndarray vector, double *out) noexcept:
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(vector, 0) // cnp.PyArray_ITEMSIZE(vector)
+    cdef Py_ssize_t size = cnp.PyArray_DIM(vector, 0)
+    if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
+        widen(<const float *> cnp.PyArray_DATA(vector), step, size, out)
+    else:
+        widen(<const double *> cnp.PyArray_DATA(vector), step, size, out)
 
 
 cdef inline void write_vector(const double *values, cnp.ndarray out) noexcept:
-    cdef Py_ssize_t step = cnp.PyArray_STRIDE(out, 0), size = cnp.PyArray_DIM(out, 0), j
-    cdef char *data = <char *> cnp.PyArray_DATA(out)
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(out, 0) // cnp.PyArray_ITEMSIZE(out), size = cnp.PyArray_DIM(out, 0)
     if cnp.PyArray_TYPE(out) == cnp.NPY_FLOAT:
-        for j in range(size):
-            (<float *> (data + j * step))[0] = <float> values[j]
+        narrow(values, step, size, <float *> cnp.PyArray_DATA(out))
     else:
-        for j in range(size):
-            (<double *> (data + j * step))[0] = values[j]
+        narrow(values, step, size, <double *> cnp.PyArray_DATA(out))
 
 
 cdef inline bint all_within(const double *values, Py_ssize_t size, double limit) noexcept:
