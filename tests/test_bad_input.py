@@ -109,6 +109,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.filterwarnings("error")  # the refusal is all that is said
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("entry", "name"), ARGUMENTS)
 def test_nonfinite_element_is_named_wherever_it_is(entry, name, value):
@@ -177,6 +178,7 @@ def test_nonfinite_element_is_named_though_its_parameter_is_zero(entry, value, d
                 call(entry, arguments | {"X": bad})
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_predict_names_a_nonfinite_element_though_its_coefficient_is_zero(value, order):
