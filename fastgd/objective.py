@@ -28,6 +28,10 @@ from fastgd.errors import DivergenceError
 __all__ = ["MSE", "SecondMoments", "mse", "mse_grad", "mse_value_and_grad"]
 
 
+#: A mean square below this may have lost digits to underflow.
+TINIEST_SQUARE = 1e-280
+
+
 class MSE(_mse.DenseMSE):
     """Mean squared error of a linear model, with its data checked once and read in place.
 
@@ -242,7 +246,7 @@ class SecondMoments:
         if not np.isfinite(gram).all():
             validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
             raise OverflowError("the second moments of X and y overflow; scale the data down")
-        refuse_underflow(gram[-1], np.diagonal(gram))
+        refuse_underflow(X, y, weights, shift, np.diagonal(gram))
         self.shift = shift
         self.gram += gram
         self.n_samples += len(X)
@@ -300,13 +304,23 @@ def first_weighted(weights: np.ndarray | None, start: int) -> int:
     raise ValueError("sample_weight is zero everywhere")
 
 
-def refuse_underflow(sums: np.ndarray, squares: np.ndarray) -> None:
-    """Raise OverflowError if squares have lost digits, or all of them, to the end of the range of doubles."""
-    lost = (squares < 1e-280 * sums[-1]) & (sums != 0)
-    if lost.any():
-        column = int(lost.argmax())
-        name = f"column {column} of X" if column < len(sums) - 2 else "y"
-        raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
+def refuse_underflow(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
+) -> None:
+    """Raise OverflowError if squares about the shift have lost their digits, or all, to the end of float64's range.
+
+    Those of a constant column are zero too, but all its entries are the shift.
+    """
+    step = 1 << 16
+    for column in np.flatnonzero(squares[:-1] < TINIEST_SQUARE * squares[-1]):
+        values = X[:, column] if column < X.shape[1] else y
+        for start in range(0, len(values), step):
+            varies = values[start : start + step] != shift[column]
+            if weights is not None:
+                varies &= weights[start : start + step] > 0
+            if varies.any():
+                name = f"column {column} of X" if column < X.shape[1] else "y"
+                raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
 
 
 def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
@@ -320,7 +334,8 @@ def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
             for start in range(0, len(rows), len(panel)):
                 part = panel[: len(rows) - start]
                 _moments.fill_panel(rows, start, shift, part)
-                gram += np.matmul(part.T, part, out=product)
+                with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks at the sums
+                    gram += np.matmul(part.T, part, out=product)
     return gram
 
 
@@ -334,5 +349,5 @@ def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not np.isfinite(sums).all():
         validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)
         raise OverflowError("the squares of X or y overflow; scale the data down")
-    refuse_underflow(sums[:order], sums[order:])
+    refuse_underflow(objective.X, objective.y, objective.sample_weight, shift, sums[order:])
     return shift, sums[:order], sums[order:]

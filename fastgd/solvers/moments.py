@@ -111,12 +111,11 @@ class NormalEquations:
     def gap_bound(self, gain: float, loss: float) -> float:
         """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain.
 
-        That and rounding: of F in double and of the gradient in its passes. NaN where R is so nearly singular that its
-        inverse means little.
+        That and the rounding of F. NaN where R is so nearly singular that its inverse means little.
         """
         if not self.trusted:
             return float("nan")
-        return float(gain + loss * max(4 * np.finfo(np.float64).eps, 64 * self.geometry.eps**2))
+        return float(gain + 4 * np.finfo(np.float64).eps * loss)
 
     def correction(self, grad: np.ndarray) -> tuple[np.ndarray, float, float]:
         """The Newton step for a gradient of F, and what it gains: F(w) - F* = half the gradient times the step.
@@ -155,6 +154,8 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
             break
         coef = in_dtype(equations.shortest(coef + step), objective)
         offset += shift
+    if objective.dtype != np.float64:  # the moments know the gradient to more digits than a pass
+        gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
     converged, _ = judge(max(options.tol, noise), optimality, noise)
     return Outcome(
         w=w,
