@@ -50,7 +50,7 @@ def solve(objective: MSE, options: Options, history: History) -> Outcome:
             break
         before = w.copy()
         _mse.update(w, grad, lr)
-        if np.array_equal(w, before):
+        if options.tol > 0 and np.array_equal(w, before):
             reason = "the parameters stopped changing"
             break
     return Outcome(

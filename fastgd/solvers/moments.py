@@ -18,6 +18,8 @@ __all__ = ["NormalEquations", "solve"]
 
 #: Corrections by an exact residual, at most.
 MAX_REFINEMENTS = 2
+#: Of nearly collinear columns, a relative fall of the loss in the last correction that leaves no more to come.
+SETTLED = 1e-8
 
 
 class NormalEquations:
@@ -78,6 +80,11 @@ class NormalEquations:
         values, vectors = np.linalg.eigh(matrix)
         kept = values > 10 * d * eps * values[-1]
         self.values, self.vectors, self.dropped = values[kept], vectors[:, kept], vectors[:, ~kept]
+
+    @property
+    def delicate(self) -> bool:
+        """Whether R could be factored, but its inverse has few correct digits."""
+        return self.lower is not None and not self.trusted
 
     def solve_scaled(self, right_side: np.ndarray) -> np.ndarray:
         """R^-1 times a vector; the pseudo-inverse where R is singular."""
@@ -148,8 +155,9 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
         history.add(loss, grad)
         step, shift, gain = equations.correction(grad)
         optimality, noise = equations.geometry.measure(w, loss, grad)
-        # Errors of a gradient's terms average out; a step that follows them would lose what the moments hold.
-        audible = optimality > 8 * noise / np.sqrt(len(objective.X))
+        # Errors of a gradient's terms average out; a step that follows them would lose what the moments hold, unless
+        # that is little: of nearly collinear columns.
+        audible = equations.delicate or optimality > 8 * noise / np.sqrt(len(objective.X))
         if refinement == MAX_REFINEMENTS or not audible or not equations.moved_by(step, coef, objective.dtype):
             break
         coef = in_dtype(equations.shortest(coef + step), objective)
@@ -157,6 +165,9 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
     if objective.dtype != np.float64:  # the moments know the gradient to more digits than a pass
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
     converged, _ = judge(max(options.tol, noise), optimality, noise)
+    reason = "solved exactly from the second moments"
+    if equations.delicate and history.loss[-2] - loss > SETTLED * loss:
+        converged, reason = False, "the columns are nearly collinear, and refinement has not settled"
     return Outcome(
         w=w,
         loss=loss,
@@ -164,7 +175,7 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
         gap_bound=equations.gap_bound(gain, loss),
         n_iter=refinement + 1,
         converged=converged,
-        stop_reason="solved exactly from the second moments",
+        stop_reason=reason,
         lr=None,
         n_passes=objective.n_passes + 1,
     )
