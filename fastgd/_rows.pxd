@@ -1,4 +1,8 @@
-from fastgd._types cimport Rows
+from fastgd._types cimport Rows, Targets
+
+
+# Points at the arrays' memory, which is trusted to be that of native float vectors; either may be None.
+cdef void fill_targets(Targets *targets, object y, object s) noexcept
 
 
 cdef class RowBlock:

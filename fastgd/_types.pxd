@@ -5,20 +5,37 @@ ctypedef fused real:
     double
 
 
-ctypedef struct Rows:
-    # A block of rows as a kernel reads it; it owns nothing. X is float or double as the kernel called says; y and
-    # s may each be either, whatever X is, because they enter the arithmetic as double.
-    const void *X
+ctypedef struct Targets:
+    # Targets y and weights s of a block of rows. Each may be float or double, whatever X is, because they enter the
+    # arithmetic as double. Strides are in elements, of any sign.
     const void *y           # NULL: all zero
     const void *s           # NULL: all one
-    Py_ssize_t n            # rows
-    Py_ssize_t d            # columns
-    Py_ssize_t x_row        # strides in elements, of any sign
-    Py_ssize_t x_col
     Py_ssize_t y_step
     Py_ssize_t s_step
     bint y_is_float
     bint s_is_float
+
+
+ctypedef struct Rows:
+    # A block of dense rows as a kernel reads it; it owns nothing. X is float or double as the kernel called says.
+    const void *X
+    Py_ssize_t n            # rows
+    Py_ssize_t d            # columns
+    Py_ssize_t x_row        # strides in elements, of any sign
+    Py_ssize_t x_col
+    Targets targets
+
+
+ctypedef struct SparseRows:
+    # A block of rows in compressed sparse row format; it owns nothing. Row i holds data[k] in column indices[k] for
+    # indptr[i] <= k < indptr[i + 1]; columns may come in any order and repeat, and then add up.
+    const void *data        # float or double as the kernel called says
+    const void *indices     # int64 if is_long, else int32
+    const void *indptr      # of the same type
+    Py_ssize_t n            # rows
+    Py_ssize_t d            # columns
+    bint is_long
+    Targets targets
 
 
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil

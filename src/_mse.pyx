@@ -41,13 +41,13 @@ cdef inline mse_fn choose_kernel(bint is_float, bint with_gradient) noexcept nog
 cdef inline Rows c_rows(const real *X, const real *y, const real *s, Py_ssize_t n, Py_ssize_t d) noexcept nogil:
     cdef Rows rows
     rows.X = X
-    rows.y = y
-    rows.s = s
+    rows.targets.y = y
+    rows.targets.s = s
     rows.n = n
     rows.d = d
     rows.x_row = d
-    rows.x_col = rows.y_step = rows.s_step = 1
-    rows.y_is_float = rows.s_is_float = real is float
+    rows.x_col = rows.targets.y_step = rows.targets.s_step = 1
+    rows.targets.y_is_float = rows.targets.s_is_float = real is float
     return rows
 
 
@@ -593,13 +593,13 @@ cdef bint short_rows(object X, object y, Rows *rows) noexcept:
     ):
         return False
     rows.X = cnp.PyArray_DATA(X)
-    rows.y = cnp.PyArray_DATA(y)
-    rows.s = NULL
+    rows.targets.y = cnp.PyArray_DATA(y)
+    rows.targets.s = NULL
     rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
     rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
-    rows.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
-    rows.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
-    rows.s_step = rows.s_is_float = 0
+    rows.targets.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
+    rows.targets.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
+    rows.targets.s_step = rows.targets.s_is_float = 0
     return True
 
 

@@ -2,6 +2,8 @@
 
 cimport numpy as cnp
 
+from fastgd._types cimport Targets
+
 cnp.import_array()
 
 cdef enum:
@@ -27,6 +29,21 @@ cdef inline bint native(object array) except -1:
 def is_native(array):
     """Whether a kernel can read this ndarray where it is."""
     return native(array)
+
+
+cdef void fill_targets(Targets *targets, object y, object s) noexcept:
+    """Point at native vectors; either may be None."""
+    targets.y = targets.s = NULL
+    targets.y_step = targets.s_step = 0
+    targets.y_is_float = targets.s_is_float = False
+    if y is not None:
+        targets.y = cnp.PyArray_DATA(y)
+        targets.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
+        targets.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
+    if s is not None:
+        targets.s = cnp.PyArray_DATA(s)
+        targets.s_is_float = cnp.PyArray_TYPE(s) == cnp.NPY_FLOAT
+        targets.s_step = cnp.PyArray_STRIDE(s, 0) // cnp.PyArray_ITEMSIZE(s)
 
 
 cdef class RowBlock:
@@ -57,16 +74,7 @@ cdef class RowBlock:
         self.rows.d = cnp.PyArray_DIM(X, 1)
         self.rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
         self.rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
-        self.rows.y = self.rows.s = NULL
-        self.rows.y_step = self.rows.s_step = 0
-        if y is not None:
-            self.rows.y = cnp.PyArray_DATA(y)
-            self.rows.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
-            self.rows.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
-        if s is not None:
-            self.rows.s = cnp.PyArray_DATA(s)
-            self.rows.s_is_float = cnp.PyArray_TYPE(s) == cnp.NPY_FLOAT
-            self.rows.s_step = cnp.PyArray_STRIDE(s, 0) // cnp.PyArray_ITEMSIZE(s)
+        fill_targets(&self.rows.targets, y, s)
 
     def __len__(self):
         return self.rows.n
@@ -89,7 +97,7 @@ cdef class RowBlock:
     cdef RowBlock without_targets(self):
         cdef RowBlock block = RowBlock.__new__(RowBlock)
         block.rows = self.rows
-        block.rows.y = NULL
+        block.rows.targets.y = NULL
         block.is_float = self.is_float
         block.X = self.X
         block.s = self.s

@@ -15,6 +15,7 @@ into panels that stay in the cache; `panel` hands out such a panel for a matrix 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport sqrt
 
+from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport MomentsKernels, Rows, real
 
 cdef enum:
@@ -38,10 +39,6 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
 
 
 # ---- panels: rows of [x, y, 1], shifted, scaled, double ------------------------------------------------------------
-
-cdef inline double entry(const void *source, bint is_float, Py_ssize_t at) noexcept nogil:
-    return (<const float *> source)[at] if is_float else (<const double *> source)[at]
-
 
 cdef inline void shift_in(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width,
@@ -73,15 +70,13 @@ cdef inline void fill_panel(
     shift_in(rows, start, count, shift, panel, width, like)
     for i in range(count):
         row = start + i
-        panel[i * width + d] = (
-            0.0 if rows.y == NULL else entry(rows.y, rows.y_is_float, row * rows.y_step) - shift[d]
-        )
+        panel[i * width + d] = target_at(&rows.targets, row) - shift[d] if rows.targets.y != NULL else 0.0
         panel[i * width + d + 1] = 1.0
         for j in range(d + 2, width):
             panel[i * width + j] = 0.0
-    if rows.s != NULL:
+    if rows.targets.s != NULL:
         for i in range(count):
-            scale = sqrt(entry(rows.s, rows.s_is_float, (start + i) * rows.s_step))
+            scale = sqrt(weight_at(&rows.targets, start + i))
             for j in range(d + 2):
                 panel[i * width + j] *= scale
 

@@ -30,6 +30,7 @@ Loops over lanes have constant lengths after inlining, which is why this module 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memset
 
+from fastgd._targets cimport load_run
 from fastgd._types cimport MSEKernels, Rows, real
 
 cdef enum:
@@ -68,47 +69,7 @@ ctypedef struct Tile:
     double weight[TILE]
 
 
-# ---- y, s and the walk over the rows -----------------------------------------------------------------------------
-
-cdef inline void load(
-    const void *source, bint is_float, Py_ssize_t step, Py_ssize_t start, Py_ssize_t count, double *out
-) noexcept nogil:
-    """out[i] = source[(start + i) * step]."""
-    cdef Py_ssize_t i
-    cdef const float *narrow = <const float *> source + start * step
-    cdef const double *wide = <const double *> source + start * step
-    if is_float and step == 1:
-        for i in range(count):
-            out[i] = narrow[i]
-    elif is_float:
-        for i in range(count):
-            out[i] = narrow[i * step]
-    elif step == 1:
-        for i in range(count):
-            out[i] = wide[i]
-    else:
-        for i in range(count):
-            out[i] = wide[i * step]
-
-
-cdef void load_run(
-    const Rows *rows, double b, Py_ssize_t start, Py_ssize_t count, double *target, double *weight
-) noexcept nogil:
-    """target[i] = y_i - b and weight[i] = s_i of `count` rows from `start` on."""
-    cdef Py_ssize_t i
-    if rows.y == NULL:
-        for i in range(count):
-            target[i] = -b
-    else:
-        load(rows.y, rows.y_is_float, rows.y_step, start, count, target)
-        for i in range(count):
-            target[i] -= b
-    if rows.s == NULL:
-        for i in range(count):
-            weight[i] = 1.0
-    else:
-        load(rows.s, rows.s_is_float, rows.s_step, start, count, weight)
-
+# ---- the walk over the rows --------------------------------------------------------------------------------------
 
 cdef inline void start_tiles(Tile *tile) noexcept nogil:
     tile.next = 0
@@ -133,7 +94,9 @@ cdef bint next_tile(const Rows *rows, double b, Tile *tile) noexcept nogil:
         return False
     tile.next += tile.count
     for q in range(tile.streams):
-        load_run(rows, b, tile.first + q * tile.step, tile.count, tile.target + q * RUN, tile.weight + q * RUN)
+        load_run(
+            &rows.targets, b, tile.first + q * tile.step, tile.count, tile.target + q * RUN, tile.weight + q * RUN
+        )
     return True
 
 
@@ -554,7 +517,7 @@ cdef void sum_columns(
     cdef const real *x
     while start < rows.n:
         count = min(height, rows.n - start)
-        load_run(rows, b, start, count, target, weight)
+        load_run(&rows.targets, b, start, count, target, weight)
         if rows.x_row == 1:
             x = <const real *> rows.X + start
             x_col = rows.x_col
