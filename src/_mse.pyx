@@ -277,9 +277,10 @@ cdef inline void write_vector(const double *values, cnp.ndarray out) noexcept:
 
 cdef inline bint all_within(const double *values, Py_ssize_t size, double limit) noexcept:
     """Whether every value is a number of at most this magnitude."""
-    cdef Py_ssize_t beyond = 0, j
+    cdef double beyond = 0      # counted as double, so that the loop vectorises
+    cdef Py_ssize_t j
     for j in range(size):
-        beyond += not fabs(values[j]) <= limit
+        beyond += 0.0 if fabs(values[j]) <= limit else 1.0
     return beyond == 0
 
 

@@ -14,14 +14,15 @@ The shape of X decides the shape of the loop:
 ==================================  ====================================================================
 rows closer together than columns   column by column over tiles of rows that stay in the cache
                                     (`sum_columns`); copied into a buffer first unless x_row is 1
+rows of up to 64 bytes              blocks of LANES rows, transposed (`sum_rows_short`)
 rows of up to NARROW_BYTES          w and the gradient stay in registers (`sum_rows_narrow`)
-wider                               panels of STREAMS rows: their dot products, then one update of the
-                                    gradient by all of them (`sum_rows_wide`)
+wider                               panels of up to PANEL rows: their dot products together, then one
+                                    update of the gradient by all of them (`sum_rows_wide`)
 ==================================  ====================================================================
 
-The row kernels follow STREAMS places of the block at once, each in address order, and ask for what comes next:
+The row kernels follow several places of the block at once, each in address order, and ask for what comes next:
 a core that reads several sequential streams keeps more cache lines under way than one that reads a single
-stream, and the hardware's own prefetching pauses while a panel is added to the gradient.
+stream. Both halves of the work on a panel ask for half of the next one, so that the memory is never idle.
 
 Loops over lanes have constant lengths after inlining, which is why this module is compiled with
 ``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
@@ -37,10 +38,11 @@ cdef enum:
     LANES = 16              # a row is held in groups of so many elements
     NARROW_BYTES = 512      # w and the gradient of a narrow row then fill 16 of AVX-512's 32 registers
     LANES_MAX = 128         # NARROW_BYTES of float
-    STREAMS = 4
-    RUN = 64                # rows of each stream in a tile
+    STREAMS = 4             # of narrow rows
+    PANEL = 8               # of wide rows, at most
+    PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
-    TILE = 256              # STREAMS * RUN
+    TILE = 256              # rows
     TILE_MAX = 512          # rows in a tile of columns, so that what is kept for each row stays in L1
     LONG_RUN = 4096         # rows in a tile that does not fit TILE_BYTES
     FEW = 4                 # columns: fewer vectors to a row than it takes to add up their lanes
@@ -56,46 +58,71 @@ cdef extern from *:
 
 
 ctypedef struct Tile:
-    # The rows first + q * step + i for q < streams and i < count; targets (less the intercept) and weights of
-    # stream q start at q * RUN. loss and residual are carried from tile to tile.
-    Py_ssize_t first
-    Py_ssize_t step
+    # The rows first + q * length + i for q < present and i < count; targets (less the intercept b) and weights of
+    # stream q start at q * run. loss and residual are carried from tile to tile.
+    double b
+    Py_ssize_t start        # where the streams begin
     Py_ssize_t streams
-    Py_ssize_t count
+    Py_ssize_t length       # of each
+    Py_ssize_t run          # rows of each in a tile, at most
+    Py_ssize_t left         # rows after the streams, at most a run
     Py_ssize_t next
+    Py_ssize_t first
+    Py_ssize_t present
+    Py_ssize_t count
+    Py_ssize_t pending      # rows whose gradient is in X's precision
     double loss
     double residual
     double target[TILE]
     double weight[TILE]
 
 
+ctypedef struct LaneSums:
+    # The loss and the residual of a tile whose rows are in lanes, by lane.
+    double loss[LANES]
+    double residual[LANES]
+
+
 # ---- the walk over the rows --------------------------------------------------------------------------------------
 
-cdef inline void start_tiles(Tile *tile) noexcept nogil:
-    tile.next = 0
+cdef inline void start_tiles(Tile *tile, double b) noexcept nogil:
+    tile.b = b
+    tile.pending = 0
     tile.loss = 0
     tile.residual = 0
 
 
-cdef bint next_tile(const Rows *rows, double b, Tile *tile) noexcept nogil:
-    """Step to the next rows of the STREAMS streams, last to the n % STREAMS left over; False at the end."""
-    cdef Py_ssize_t length = rows.n // STREAMS, q
-    if tile.next < length:
-        tile.first = tile.next
-        tile.step = length
-        tile.streams = STREAMS
-        tile.count = min(length - tile.next, <Py_ssize_t> RUN)
-    elif tile.next == length and rows.n % STREAMS:
-        tile.first = length * STREAMS
-        tile.step = 1
-        tile.streams = rows.n % STREAMS
-        tile.count = 1
+cdef inline void follow(
+    Tile *tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t streams, Py_ssize_t unit
+) noexcept nogil:
+    """Go on with so many rows from `start` on, in streams of a multiple of `unit` rows, and those left over."""
+    tile.start = start
+    tile.streams = streams
+    tile.run = TILE // streams
+    tile.length = count // (streams * unit) * unit
+    tile.left = count - streams * tile.length
+    tile.next = 0
+
+
+cdef bint next_tile(const Rows *rows, Tile *tile) noexcept nogil:
+    """Step to the next rows of the streams, last to those left over, in one stream; False at the end."""
+    cdef Py_ssize_t q
+    if tile.next < tile.length:
+        tile.first = tile.start + tile.next
+        tile.present = tile.streams
+        tile.count = min(tile.length - tile.next, tile.run)
+        tile.next += tile.count
+    elif tile.left:
+        tile.first = tile.start + tile.streams * tile.length
+        tile.present = 1
+        tile.count = tile.left
+        tile.left = 0
     else:
         return False
-    tile.next += tile.count
-    for q in range(tile.streams):
+    for q in range(tile.present):
         load_run(
-            &rows.targets, b, tile.first + q * tile.step, tile.count, tile.target + q * RUN, tile.weight + q * RUN
+            &rows.targets, tile.b, tile.first + q * tile.length, tile.count, tile.target + q * tile.run,
+            tile.weight + q * tile.run,
         )
     return True
 
@@ -118,17 +145,17 @@ cdef const real *gather(const Rows *rows, Py_ssize_t i, real *buffer) noexcept n
     return buffer
 
 
-cdef Py_ssize_t rows_in_place(const Rows *rows) noexcept nogil:
-    """The first so many rows can be read where they are, LANES elements at least; the others are gathered.
+cdef Py_ssize_t rows_in_place(const Rows *rows, Py_ssize_t lanes) noexcept nogil:
+    """The first so many rows can be read where they are, `lanes` elements at least; the others are gathered.
 
-    A row shorter than LANES is read together with the start of the next ones. They must be rows of X: the lanes they
+    A row shorter than that is read together with the start of the next ones. They must be rows of X: the lanes they
     fill meet zeros of w, which NaN that is no part of X would survive.
     """
     if rows.x_col != 1:
         return 0
-    if rows.d >= LANES:
+    if rows.d >= lanes:
         return rows.n
-    return rows.n - (LANES - 1) // rows.d if rows.x_row == rows.d else 0
+    return rows.n - (lanes - 1) // rows.d if rows.x_row == rows.d else 0
 
 
 # ---- lanes -------------------------------------------------------------------------------------------------------
@@ -147,19 +174,13 @@ cdef inline Py_ssize_t last_start(Py_ssize_t d) noexcept nogil:
     return max(d - LANES, <Py_ssize_t> 0)
 
 
-cdef inline void spread_last(const double *w, Py_ssize_t d, real *lanes) noexcept nogil:
-    """The last group of w: zero where it repeats a column or is beyond the last one."""
-    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
-    for k in range(LANES):
-        lanes[k] = <real> w[start + k] if whole <= start + k < d else 0
-
-
 cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
     """w in lanes."""
-    cdef Py_ssize_t whole = before_last(d), k
+    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
     for k in range(whole):
         w_lanes[k] = <real> w[k]
-    spread_last(w, d, w_lanes + whole)
+    for k in range(LANES):
+        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k < d else 0
 
 
 cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
@@ -184,21 +205,23 @@ cdef inline void sum_rows_narrow(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
 ) noexcept nogil:
     """`groups` is a literal at every call, so w, the gradient and the row stay in registers."""
-    cdef Py_ssize_t whole = LANES * (groups - 1), tail = last_start(rows.d), in_place = rows_in_place(rows), at, i, q, k
+    cdef Py_ssize_t whole = LANES * (groups - 1), tail = last_start(rows.d), in_place = rows_in_place(rows, LANES)
+    cdef Py_ssize_t at, i, q, k
     cdef const real *x
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
     cdef real product, c
     cdef Tile tile
-    start_tiles(&tile)
+    start_tiles(&tile, b)
+    follow(&tile, 0, rows.n, STREAMS, 1)
     spread(w, rows.d, w_lanes)
     memset(buffer, 0, LANES * sizeof(real))
-    while next_tile(rows, b, &tile):
+    while next_tile(rows, &tile):
         for k in range(LANES * groups):
             g_lanes[k] = 0
         for i in range(tile.count):
-            for q in range(tile.streams):
-                at = tile.first + q * tile.step + i
+            for q in range(tile.present):
+                at = tile.first + q * tile.length + i
                 x = <const real *> rows.X + at * rows.x_row if at < in_place else gather(rows, at, buffer)
                 prefetch_lanes(x + AHEAD // sizeof(real), groups)
                 product = 0
@@ -206,7 +229,7 @@ cdef inline void sum_rows_narrow(
                     product += w_lanes[k] * x[k]
                 for k in range(LANES):
                     product += w_lanes[whole + k] * x[tail + k]
-                c = <real> book_residual(&tile, q * RUN + i, product)
+                c = <real> book_residual(&tile, q * tile.run + i, product)
                 for k in range(whole):
                     g_lanes[k] += c * x[k]
                 for k in range(LANES):
@@ -216,11 +239,142 @@ cdef inline void sum_rows_narrow(
     sums_out[1] += tile.residual
 
 
+# ---- rows of one cache line ----------------------------------------------------------------------------------------
+#
+# Adding up the lanes of so short a row would take longer than its product with w. Blocks of LANES rows are transposed
+# instead, so that every lane is a row of its own. A block is transposed by dealing it out into piles, like cards:
+# element `lanes * k + j` of LANES rows of 16 lanes is dealt into 4 piles twice, of 8 lanes into 4 piles and then 2.
+
+cdef inline void deal4(const real *block, const int count, real *out) noexcept nogil:
+    """out[p * count + m] = block[4 * m + p]; `count` is a literal at every call."""
+    cdef Py_ssize_t m
+    for m in range(count):
+        out[m] = block[4 * m]
+        out[count + m] = block[4 * m + 1]
+        out[2 * count + m] = block[4 * m + 2]
+        out[3 * count + m] = block[4 * m + 3]
+
+
+cdef inline void deal2(const real *block, const int count, real *out) noexcept nogil:
+    """out[p * count + m] = block[2 * m + p]."""
+    cdef Py_ssize_t m
+    for m in range(count):
+        out[m] = block[2 * m]
+        out[count + m] = block[2 * m + 1]
+
+
+cdef inline void transpose_rows(
+    const Rows *rows, Py_ssize_t at, Py_ssize_t count, Py_ssize_t in_place, real *out, const int lanes
+) noexcept nogil:
+    """out[j * LANES + k] = x_kj of `count` rows from `at` on."""
+    cdef const real *x = <const real *> rows.X + at * rows.x_row
+    cdef real block[LANES * LANES]
+    cdef real dealt[LANES * LANES]
+    cdef Py_ssize_t j, k
+    if count < LANES:
+        memset(block, 0, LANES * lanes * sizeof(real))
+    if at + count <= in_place:
+        for k in range(count):
+            prefetch_line(<const char *> (x + k * rows.x_row) + AHEAD)
+            for j in range(lanes):
+                block[k * lanes + j] = x[k * rows.x_row + j]
+    else:
+        for k in range(count):
+            for j in range(lanes):
+                block[k * lanes + j] = x[k * rows.x_row + j * rows.x_col] if j < rows.d else 0
+    if lanes == 16:
+        deal4(block, 64, dealt)
+        deal4(dealt, 64, out)
+    else:
+        deal4(block, 32, dealt)
+        deal2(dealt, 64, out)
+
+
+cdef inline void book_lanes(
+    const Tile *tile, Py_ssize_t at, Py_ssize_t count, const real *prediction, LaneSums *sums, real *c_out
+) noexcept nogil:
+    """`book_residual` for LANES rows in lanes of their own, of which `count` are there."""
+    cdef double target[LANES]
+    cdef double weight[LANES]
+    cdef double r[LANES]
+    cdef double c[LANES]
+    cdef Py_ssize_t k
+    if count < LANES:
+        memset(target, 0, sizeof(target))
+        memset(weight, 0, sizeof(weight))
+        for k in range(count):
+            target[k] = tile.target[at + k]
+            weight[k] = tile.weight[at + k]
+    else:
+        for k in range(LANES):
+            target[k] = tile.target[at + k]
+        for k in range(LANES):
+            weight[k] = tile.weight[at + k]
+    for k in range(LANES):
+        r[k] = prediction[k] - target[k]
+        c[k] = weight[k] * r[k]
+    for k in range(LANES):
+        sums.loss[k] += c[k] * r[k]
+    for k in range(LANES):
+        sums.residual[k] += c[k]
+    for k in range(LANES):
+        c_out[k] = <real> c[k]
+
+
+cdef inline void sum_rows_short(
+    const Rows *rows, const double *w, double b, double *sums_out, real *g, const int lanes
+) noexcept nogil:
+    """Rows of up to `lanes` elements, 8 or 16, a literal at every call; g is room for LANES columns' lanes."""
+    cdef Py_ssize_t in_place = rows_in_place(rows, lanes), i, q, j, k, count
+    cdef real w_lanes[LANES]
+    cdef real x[LANES * LANES]
+    cdef real prediction[LANES]
+    cdef real other[LANES]
+    cdef real c[LANES]
+    cdef LaneSums lane_sums
+    cdef Tile tile
+    start_tiles(&tile, b)
+    follow(&tile, 0, rows.n, STREAMS, LANES)
+    memset(&lane_sums, 0, sizeof(LaneSums))
+    spread(w, rows.d, w_lanes)
+    while next_tile(rows, &tile):
+        memset(g, 0, rows.d * LANES * sizeof(real))
+        i = 0
+        while i < tile.count:
+            count = min(tile.count - i, <Py_ssize_t> LANES)
+            for q in range(tile.present):
+                transpose_rows(rows, tile.first + q * tile.length + i, count, in_place, x, lanes)
+                for k in range(LANES):
+                    prediction[k] = other[k] = 0
+                for j in range(lanes // 2):     # two chains of sums, because one would wait for itself
+                    for k in range(LANES):
+                        prediction[k] += w_lanes[2 * j] * x[2 * j * LANES + k]
+                    for k in range(LANES):
+                        other[k] += w_lanes[2 * j + 1] * x[(2 * j + 1) * LANES + k]
+                for k in range(LANES):
+                    prediction[k] += other[k]
+                book_lanes(&tile, q * tile.run + i, count, prediction, &lane_sums, c)
+                for j in range(rows.d):
+                    for k in range(LANES):
+                        g[j * LANES + k] += c[k] * x[j * LANES + k]
+            i += LANES
+        for j in range(rows.d):
+            for k in range(LANES):
+                sums_out[2 + j] += g[j * LANES + k]
+    for k in range(LANES):
+        sums_out[0] += lane_sums.loss[k]
+        sums_out[1] += lane_sums.residual[k]
+
+
 cdef void sum_rows_fitting(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer
 ) noexcept nogil:
     cdef Py_ssize_t groups = before_last(rows.d) // LANES + 1
-    if groups == 1:
+    if rows.d <= 8:
+        sum_rows_short(rows, w, b, sums_out, buffer, 8)
+    elif real is float and rows.d <= 16:
+        sum_rows_short(rows, w, b, sums_out, buffer, 16)
+    elif groups == 1:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 1)
     elif groups == 2:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 2)
@@ -241,50 +395,92 @@ cdef void sum_rows_fitting(
 
 # ---- wider rows ----------------------------------------------------------------------------------------------------
 
-cdef inline real dot(const real *x, const real *w, const real *w_last, Py_ssize_t d) noexcept nogil:
-    """x.w in four chains of sums, because one would wait for itself; w_last is the last group of `spread`."""
-    cdef Py_ssize_t whole = before_last(d), j = 0, k
-    cdef real partial[4 * LANES]
-    cdef real total = 0
-    for k in range(4 * LANES):
-        partial[k] = 0
-    while j + 4 * LANES <= whole:
-        for k in range(4 * LANES):
-            partial[k] += x[j + k] * w[j + k]
-        j += 4 * LANES
-    while j < whole:
-        for k in range(LANES):
-            partial[k] += x[j + k] * w[j + k]
-        j += LANES
-    for k in range(LANES):
-        partial[LANES + k] += x[d - LANES + k] * w_last[k]
-    for k in range(4 * LANES):
-        total += partial[k]
-    return total
-
-
-cdef inline void add_panel(const real **x, const real *c, Py_ssize_t d, Py_ssize_t ahead, real *g) noexcept nogil:
-    """g += sum_q c[q] x[q] over the STREAMS rows of a panel, asking for what lies `ahead` elements further on."""
+cdef inline void predict(
+    const real **x, const real *w, Py_ssize_t d, Py_ssize_t ahead, real *out, const int height
+) noexcept nogil:
+    """out[q] = x[q].w of a panel; asks for what lies `ahead` elements further on in the first half of its rows."""
     cdef const real *x0 = x[0]
     cdef const real *x1 = x[1]
     cdef const real *x2 = x[2]
     cdef const real *x3 = x[3]
-    cdef real c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3]
-    cdef real block[LANES]      # g may not be where x is, but only this the compiler can see
-    cdef Py_ssize_t whole = before_last(d), j = 0, k
+    cdef const real *x4 = x[4]
+    cdef const real *x5 = x[5]
+    cdef const real *x6 = x[6]
+    cdef const real *x7 = x[7]
+    cdef Py_ssize_t whole = before_last(d), j = 0, k, q
+    cdef real partial[PANEL * LANES]
+    cdef real last[LANES]
+    cdef real total
+    for k in range(LANES):
+        last[k] = w[d - LANES + k] if d - LANES + k >= whole else 0
+    for k in range(height * LANES):
+        partial[k] = 0
     while j < whole:
         prefetch_lanes(x0 + ahead + j, 1)
-        prefetch_lanes(x1 + ahead + j, 1)
-        prefetch_lanes(x2 + ahead + j, 1)
-        prefetch_lanes(x3 + ahead + j, 1)
+        if height >= 4:
+            prefetch_lanes(x1 + ahead + j, 1)
+        if height == 8:
+            prefetch_lanes(x2 + ahead + j, 1)
+            prefetch_lanes(x3 + ahead + j, 1)
         for k in range(LANES):
-            block[k] = g[j + k] + c0 * x0[j + k] + c1 * x1[j + k] + c2 * x2[j + k] + c3 * x3[j + k]
+            partial[k] += x0[j + k] * w[j + k]
+            partial[LANES + k] += x1[j + k] * w[j + k]
+            if height >= 4:
+                partial[2 * LANES + k] += x2[j + k] * w[j + k]
+                partial[3 * LANES + k] += x3[j + k] * w[j + k]
+            if height == 8:
+                partial[4 * LANES + k] += x4[j + k] * w[j + k]
+                partial[5 * LANES + k] += x5[j + k] * w[j + k]
+                partial[6 * LANES + k] += x6[j + k] * w[j + k]
+                partial[7 * LANES + k] += x7[j + k] * w[j + k]
+        j += LANES
+    for q in range(height):
+        total = 0
+        for k in range(LANES):
+            total += partial[q * LANES + k] + x[q][d - LANES + k] * last[k]
+        out[q] = total
+
+
+cdef inline void weigh(
+    const real **x, const real *c, Py_ssize_t j, real *block_out, const int height
+) noexcept nogil:
+    """block_out[k] += sum_q c[q] x[q][j + k]."""
+    cdef const real *x0 = x[0]
+    cdef const real *x1 = x[1]
+    cdef const real *x2 = x[2]
+    cdef const real *x3 = x[3]
+    cdef const real *x4 = x[4]
+    cdef const real *x5 = x[5]
+    cdef const real *x6 = x[6]
+    cdef const real *x7 = x[7]
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        block_out[k] += c[0] * x0[j + k] + c[1] * x1[j + k]
+        if height >= 4:
+            block_out[k] += c[2] * x2[j + k] + c[3] * x3[j + k]
+        if height == 8:
+            block_out[k] += c[4] * x4[j + k] + c[5] * x5[j + k] + c[6] * x6[j + k] + c[7] * x7[j + k]
+
+
+cdef inline void add_panel(
+    const real **x, const real *c, Py_ssize_t d, Py_ssize_t ahead, real *g, const int height
+) noexcept nogil:
+    """g += sum_q c[q] x[q]; asks for what lies `ahead` elements further on in the second half of the rows."""
+    cdef real block[LANES]      # g may not be where x is, but only this the compiler can see
+    cdef Py_ssize_t whole = before_last(d), j = 0, k, q
+    while j < whole:
+        for q in range(height // 2, height):
+            prefetch_lanes(x[q] + ahead + j, 1)
+        for k in range(LANES):
+            block[k] = g[j + k]
+        weigh(x, c, j, block, height)
         for k in range(LANES):
             g[j + k] = block[k]
         j += LANES
     j = d - LANES
     for k in range(LANES):
-        block[k] = c0 * x0[j + k] + c1 * x1[j + k] + c2 * x2[j + k] + c3 * x3[j + k]
+        block[k] = 0
+    weigh(x, c, j, block, height)
     for k in range(whole - j, LANES):
         g[j + k] += block[k]
 
@@ -300,57 +496,78 @@ cdef inline const real *as_real(const double *w, Py_ssize_t d, real *buffer) noe
         return buffer
 
 
-cdef void sum_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
-    cdef Py_ssize_t d = rows.d, at, i, q, k
-    cdef bint in_place = rows.x_col == 1
+cdef inline void find_panel(
+    const Rows *rows, const Tile *tile, Py_ssize_t i, real *buffer, const real **x, const int height
+) noexcept nogil:
+    """The i-th rows of the streams: where they are, or gathered; the first one also for those that are not there."""
+    cdef Py_ssize_t at, q
+    for q in range(tile.present):
+        at = tile.first + q * tile.length + i
+        x[q] = <const real *> rows.X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, buffer + q * rows.d)
+    for q in range(tile.present, height):
+        x[q] = x[0]
+
+
+cdef inline void flush(Tile *tile, Py_ssize_t d, double *out, real *g) noexcept nogil:
+    """Carry the gradient of the rows since the last flush into double."""
+    cdef Py_ssize_t k
+    if real is float:
+        for k in range(d):
+            out[k] += g[k]
+        memset(g, 0, d * sizeof(real))
+    tile.pending = 0
+
+
+cdef inline void sum_panels(
+    const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *scratch, const int height
+) noexcept nogil:
+    """The rows that the tile was told to follow, in panels of `height`, a literal at every call."""
+    cdef Py_ssize_t d = rows.d, i, q
     cdef Py_ssize_t rows_ahead = max(<Py_ssize_t> 1, AHEAD // (d * <Py_ssize_t> sizeof(real)))
-    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if in_place else 0
-    cdef const real *X = <const real *> rows.X
-    cdef const real *w_real = as_real(w, d, scratch)
-    cdef real w_last[LANES]
-    cdef real *buffer = scratch + d
-    cdef real *g = buffer + STREAMS * d
-    cdef const real *x[STREAMS]
-    cdef real c[STREAMS]
-    cdef Tile tile
+    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 else 0
+    cdef real *g = scratch
+    cdef const real *x[PANEL]
+    cdef real c[PANEL]
     if real is double:
         g = sums_out + 2    # needs no tile of its own: the sums are in X's precision
-    start_tiles(&tile)
-    spread_last(w, rows.d, w_last)
-    while next_tile(rows, b, &tile):
-        if real is float:
-            memset(g, 0, d * sizeof(real))
+    while next_tile(rows, tile):
+        if tile.pending + tile.present * tile.count > TILE:
+            flush(tile, d, sums_out + 2, g)
+        tile.pending += tile.present * tile.count
         for i in range(tile.count):
-            for q in range(tile.streams):
-                at = tile.first + q * tile.step + i
-                x[q] = X + at * rows.x_row if in_place else gather(rows, at, buffer + q * d)
-                c[q] = <real> book_residual(&tile, q * RUN + i, dot(x[q], w_real, w_last, d))
-            for q in range(tile.streams, STREAMS):
-                x[q] = x[0]
+            find_panel(rows, tile, i, scratch + d, x, height)
+            predict(x, w, d, ahead, c, height)
+            for q in range(tile.present):
+                c[q] = <real> book_residual(tile, q * tile.run + i, c[q])
+            for q in range(tile.present, height):
                 c[q] = 0
-            add_panel(x, c, d, ahead, g)
-        if real is float:
-            for k in range(d):
-                sums_out[2 + k] += g[k]
-    sums_out[0] += tile.loss
-    sums_out[1] += tile.residual
+            if with_gradient:
+                add_panel(x, c, d, ahead, g, height)
 
 
-cdef void value_rows_wide(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
-    cdef const real *X = <const real *> rows.X
+cdef void sum_rows_wide(
+    const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
+) noexcept nogil:
+    """The highest panels that PANEL_BYTES hold, lower ones for the rows left over."""
+    cdef Py_ssize_t fitting = PANEL_BYTES // (rows.d * <Py_ssize_t> sizeof(real)), done = 0, count
     cdef const real *w_real = as_real(w, rows.d, scratch)
-    cdef real w_last[LANES]
-    cdef const real *x
-    cdef Py_ssize_t at, i, q
+    cdef real *g = scratch + rows.d
     cdef Tile tile
-    start_tiles(&tile)
-    spread_last(w, rows.d, w_last)
-    while next_tile(rows, b, &tile):
-        for i in range(tile.count):
-            for q in range(tile.streams):
-                at = tile.first + q * tile.step + i
-                x = X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, scratch + rows.d)
-                book_residual(&tile, q * RUN + i, dot(x, w_real, w_last, rows.d))
+    start_tiles(&tile, b)
+    memset(g, 0, rows.d * sizeof(real))
+    if fitting >= 8:
+        follow(&tile, 0, rows.n // 8 * 8, 8, 1)
+        sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 8)
+        done = rows.n // 8 * 8
+    if fitting >= 4:
+        count = (rows.n - done) // 4 * 4
+        follow(&tile, done, count, 4, 1)
+        sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 4)
+        done += count
+    follow(&tile, done, rows.n - done, 2, 1)
+    sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 2)
+    if with_gradient:
+        flush(&tile, rows.d, sums_out + 2, g)
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
 
@@ -543,7 +760,7 @@ cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
     cdef Py_ssize_t height = max(tile_rows(rows, sizeof(float)), tile_rows(rows, sizeof(double)))
     if by_columns(rows):
         return 4 * height + (0 if rows.x_row == 1 else (height + LANES) * rows.d)
-    return 6 * rows.d + 2 * LANES
+    return (PANEL + 2) * rows.d + LANES * LANES
 
 
 cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
@@ -552,7 +769,7 @@ cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, re
     elif fits_registers(rows, sizeof(real)):
         sum_rows_fitting(rows, w, b, sums_out, scratch)
     else:
-        sum_rows_wide(rows, w, b, sums_out, scratch)
+        sum_rows_wide(rows, w, b, sums_out, True, scratch)
 
 
 cdef void value(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
@@ -566,7 +783,7 @@ cdef void value(const Rows *rows, const double *w, double b, double *sums_out, r
         sums_out[0] += unused[0]
         sums_out[1] += unused[1]
     else:
-        value_rows_wide(rows, w, b, sums_out, scratch)
+        sum_rows_wide(rows, w, b, sums_out, False, scratch)
 
 
 cdef void update(real *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
