@@ -38,6 +38,37 @@ ctypedef struct SparseRows:
     Targets targets
 
 
+ctypedef struct SGDState:
+    # What a stochastic descent carries from one update to the next; it owns nothing. The parameters are scale * w, and
+    # the sum of those averaged is total + total_scale * w: a row of few entries changes few of w and total, although
+    # shrinking and averaging concern all parameters.
+    double *w
+    double *total               # NULL: nothing was averaged
+    double *taken               # by how much the l1 penalty has moved each parameter; NULL: not at all
+    double scale                # above 0
+    double total_scale
+    double due                  # by how much the l1 penalty was to move each parameter towards zero
+    double intercept
+    double intercept_total
+    Py_ssize_t n_averaged
+
+
+ctypedef struct SGDRun:
+    # A run of updates and how far it has come; it owns nothing. Documented in src/kernels/sgd.pyx.
+    const Py_ssize_t *order     # rows of X, any of them, any number of times
+    Py_ssize_t count            # rows in the order
+    Py_ssize_t batch            # rows in an update; the last may have fewer
+    const double *rates         # one for each update, rate_step apart: 0 makes it the same for all
+    Py_ssize_t rate_step
+    double l1                   # the penalties, each times the rate
+    double l2
+    double intercept_step       # of the intercept, as a multiple of the rate
+    bint averages               # the parameters after each update
+    bint as_always              # average truncated parameters as if they had always been truncated
+    Py_ssize_t at               # the place in the order that comes next,
+    Py_ssize_t stage            # and which pass over the batch it is in
+
+
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
 ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
@@ -46,6 +77,13 @@ ctypedef void (*panel_fn)(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
 ) noexcept nogil
 ctypedef Py_ssize_t (*scratch_fn)(const Rows *rows) noexcept nogil
+ctypedef void (*sgd_fn)(
+    const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil
+ctypedef void (*sparse_sgd_fn)(
+    const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil
+ctypedef Py_ssize_t (*sgd_scratch_fn)(Py_ssize_t d, Py_ssize_t batch) noexcept nogil
 
 
 ctypedef struct MSEKernels:
@@ -68,3 +106,12 @@ ctypedef struct MomentsKernels:
     panel_fn panel_f32
     panel_fn panel_f64
     scratch_fn scratch_reals
+
+
+ctypedef struct SGDKernels:
+    # Documented in src/kernels/sgd.pyx.
+    sgd_fn dense_f32
+    sgd_fn dense_f64
+    sparse_sgd_fn sparse_f32
+    sparse_sgd_fn sparse_f64
+    sgd_scratch_fn scratch_doubles

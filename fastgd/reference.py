@@ -144,6 +144,80 @@ def update(w: Vector, gradient: Vector, lr: float) -> list[float]:
     return [w_j - lr * g_j for w_j, g_j in zip(w, gradient, strict=True)]
 
 
+# ---- stochastic descent ----------------------------------------------------------------------------------------------
+
+
+def sgd_epoch(
+    X: Matrix,
+    y: Vector,
+    w: Vector,
+    order: Sequence[int],
+    rates: Vector,
+    sample_weight: Weights = None,
+    intercept: float = 0.0,
+    batch_size: int = 1,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept_step: float = 1.0,
+    sparse: bool = False,
+) -> tuple[list[float], list[tuple[list[float], float]]]:
+    """Stochastic gradient descent: an update for each batch of rows, against the gradient that the batch alone has.
+
+    With r_i the residuals of the batch B before the update,
+
+        w <- max(0, 1 - rate l2) w - (rate / |B|) sum_i s_i r_i x_i
+        b <- b - intercept_step (rate / |B|) sum_i s_i r_i
+
+    which for rate = 2 lr is a step of lr against the gradient of the batch's mean squared error plus l2 |w|^2. For l1,
+    each w_j then moves towards zero, but not beyond, until it was moved by all that the updates so far have asked for,
+    the sum of rate l1 (Tsuruoka, Tsujii and Ananiadou, Stochastic gradient descent training for L1-regularized
+    log-linear models with cumulative penalty, 2009).
+
+    Parameters
+    ----------
+    X, y, w, sample_weight, intercept
+        As for `value_sums`; w and the intercept are where the descent starts.
+    order : list of int
+        The rows, in the order in which they are taken. Rows may repeat or be left out.
+    rates : list of floats
+        One for each update.
+    batch_size : int, default 1
+        Rows in an update; the last may have fewer.
+    l1, l2, intercept_step : float
+        As above. With an intercept_step of 0 no intercept is fitted.
+    sparse : bool, default False
+        Whether zeros are not stored: w_j is then moved only by updates whose batch has entries in column j.
+
+    Returns
+    -------
+    sums : list of 3 floats
+        sum s_i r_i^2, sum r_i^2 and sum s_i over the rows as they came.
+    steps : list of (w, b)
+        The parameters after each update. What averaging gives is their mean.
+    """
+    s, w, squares, steps = weights(sample_weight, y), list(w), [], []
+    due, taken = 0.0, [0.0] * len(w)
+    for t, start in enumerate(range(0, len(order), batch_size)):
+        batch, rate = order[start : start + batch_size], rates[t]
+        rows = [X[i] for i in batch]
+        r = residuals(rows, [y[i] for i in batch], w, intercept)
+        factors = [rate / len(batch) * s[i] * r_i for i, r_i in zip(batch, r, strict=True)]
+        squares += [r_i * r_i for r_i in r]
+        columns = list(zip(*rows, strict=True))
+        kept = max(0.0, 1.0 - rate * l2)
+        w = [kept * w_j - dot(factors, column) for w_j, column in zip(w, columns, strict=True)]
+        intercept -= intercept_step * fsum(factors)
+        due += rate * l1
+        for j, column in enumerate(columns):
+            if l1 and (any(column) or not sparse):
+                moved = max(0.0, w[j] - (due + taken[j])) if w[j] > 0 else min(0.0, w[j] + (due - taken[j]))
+                taken[j] += moved - w[j]
+                w[j] = moved
+        steps.append((w, intercept))
+    seen = [s[i] for i in order]
+    return [dot(seen, squares), fsum(squares), fsum(seen)], steps
+
+
 # ---- second moments --------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,274 @@
+"""Stochastic gradient descent on NumPy arrays, over the kernels of src/kernels/sgd.pyx.
+
+A solver makes a `State` and gives it to `run` again and again: an epoch, or any part of one, at a time.
+"""
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+from fastgd._rows cimport RowBlock, fill_targets
+from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, sgd_fn, sparse_sgd_fn
+
+import numpy as np
+
+cnp.import_array()
+
+cdef enum:
+    PIECE = 1 << 22     # bytes of rows between two looks at Ctrl-C, and
+    ROWS = 1 << 16      # rows
+
+cdef SGDKernels *kernels
+
+
+def use(table):
+    """Run on this table of kernels from now on (see `fastgd._kernels`)."""
+    global kernels
+    kernels = <SGDKernels *> PyCapsule_GetPointer(table, "fastgd.SGDKernels")
+
+
+cdef class SparseBlock:
+    """Rows in compressed sparse row format with their targets and weights, read in place; the arrays are trusted."""
+
+    cdef SparseRows rows
+    cdef readonly bint is_float
+    cdef object arrays
+
+    def __init__(self, data, indices, indptr, n_features, y=None, s=None):
+        self.arrays = data, indices, indptr, y, s
+        self.is_float = cnp.PyArray_TYPE(data) == cnp.NPY_FLOAT
+        self.rows.data = cnp.PyArray_DATA(data)
+        self.rows.indices = cnp.PyArray_DATA(indices)
+        self.rows.indptr = cnp.PyArray_DATA(indptr)
+        self.rows.n = len(indptr) - 1
+        self.rows.d = n_features
+        self.rows.is_long = indices.itemsize == 8
+        fill_targets(&self.rows.targets, y, s)
+
+
+cdef class State:
+    """Where a descent stands: the parameters, and what penalties and averaging keep about them.
+
+    Parameters
+    ----------
+    coef : array_like of shape (n_features,)
+        Where it starts; copied.
+    intercept : float, default 0.0
+
+    Attributes
+    ----------
+    n_features, n_updates, n_averaged : int
+        How many updates were made, and how many of them are in the average.
+    """
+
+    cdef SGDState state
+    cdef readonly Py_ssize_t n_features
+    cdef readonly Py_ssize_t n_updates
+    cdef cnp.ndarray w          # what the pointers of `state` point at; the latter two may be None
+    cdef cnp.ndarray total
+    cdef cnp.ndarray taken
+
+    def __init__(self, coef, double intercept=0.0):
+        self.load_state_dict({
+            "w": coef, "total": None, "taken": None, "scale": 1.0, "total_scale": 0.0, "due": 0.0,
+            "intercept": intercept, "intercept_total": 0.0, "n_averaged": 0, "n_updates": 0,
+        })
+
+    @property
+    def n_averaged(self):
+        return self.state.n_averaged
+
+    @property
+    def intercept(self):
+        return self.state.intercept
+
+    @property
+    def coef(self):
+        """The coefficients, a new array."""
+        return self.state.scale * self.w
+
+    @property
+    def average(self):
+        """The mean (coefficients, intercept) of the averaged updates."""
+        if not self.state.n_averaged:
+            raise ValueError("no update was averaged yet")
+        total = self.total + self.state.total_scale * self.w
+        return total / self.state.n_averaged, self.state.intercept_total / self.state.n_averaged
+
+    def state_dict(self):
+        """All of it, as arrays and numbers, for `load_state_dict` to go on from with the same bits."""
+        return {
+            "w": self.w.copy(), "total": copied(self.total), "taken": copied(self.taken), "scale": self.state.scale,
+            "total_scale": self.state.total_scale, "due": self.state.due, "intercept": self.state.intercept,
+            "intercept_total": self.state.intercept_total, "n_averaged": self.state.n_averaged,
+            "n_updates": self.n_updates,
+        }
+
+    def load_state_dict(self, values):
+        self.w = np.array(values["w"], np.float64, ndmin=1)
+        self.n_features = len(self.w)
+        self.total = copied(values["total"])
+        self.taken = copied(values["taken"])
+        for array in (self.w, self.total, self.taken):
+            if array is not None and len(array) != self.n_features:
+                raise ValueError("the vectors of a state must have one length")
+        self.state.scale = values["scale"]
+        self.state.total_scale = values["total_scale"]
+        self.state.due = values["due"]
+        self.state.intercept = values["intercept"]
+        self.state.intercept_total = values["intercept_total"]
+        self.state.n_averaged = values["n_averaged"]
+        self.n_updates = values["n_updates"]
+        self.point()
+
+    cdef void point(self) noexcept:
+        self.state.w = <double *> cnp.PyArray_DATA(self.w)
+        self.state.total = NULL if self.total is None else <double *> cnp.PyArray_DATA(self.total)
+        self.state.taken = NULL if self.taken is None else <double *> cnp.PyArray_DATA(self.taken)
+
+    cdef void make_room(self, bint averages, bint truncates):
+        """For an average, for the l1 penalty."""
+        if averages and self.total is None:
+            self.total = np.zeros(self.n_features)
+        if truncates and self.taken is None:
+            self.taken = np.zeros(self.n_features)
+        self.point()
+
+
+cdef copied(values):
+    return None if values is None else np.array(values, np.float64)
+
+
+cdef int check(State state, Py_ssize_t n, Py_ssize_t d, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
+               const double[::1] rates) except -1:
+    cdef Py_ssize_t updates, low = 0, high = 0, k
+    if state.n_features != d:
+        raise ValueError(f"the rows have {d} columns, the state {state.n_features}")
+    if not 1 <= batch_size <= order.shape[0]:
+        raise ValueError(f"batch_size must be from 1 to the {order.shape[0]} rows of the order, got {batch_size}")
+    updates = (order.shape[0] + batch_size - 1) // batch_size
+    if rates.shape[0] != 1 and rates.shape[0] != updates:
+        raise ValueError(f"rates must be one or {updates}, one for each update; got {rates.shape[0]}")
+    for k in range(order.shape[0]):
+        low = min(low, order[k])
+        high = max(high, order[k])
+    if low < 0 or high >= n:
+        raise IndexError(f"the order must hold rows from 0 to {n - 1}, got {low if low < 0 else high}")
+    return 0
+
+
+def run(
+    block, State state not None, const Py_ssize_t[::1] order not None, const double[::1] rates not None,
+    Py_ssize_t batch_size=1, double l1=0.0, double l2=0.0, double intercept_step=1.0, average_from=None,
+    bint as_always=False,
+):
+    """Update the state by rows of the block, `batch_size` of them an update.
+
+    With r_i = x_i.w + b - y_i before the update and B the next rows of the order, the update is
+
+        w <- max(0, 1 - rate l2) w - (rate / |B|) sum_i s_i r_i x_i
+        b <- b - intercept_step (rate / |B|) sum_i s_i r_i
+
+    and w_j is then truncated by rate l1, later if B has no entry for it (src/kernels/sgd.pyx).
+
+    Parameters
+    ----------
+    block : RowBlock or SparseBlock
+    state : State
+    order : ndarray of intp
+        Rows of the block, in any order; they may repeat or be left out. The last update may have fewer than the others.
+    rates : ndarray of float64
+        One for each update, or a single one for all.
+    batch_size : int, default 1
+    l1, l2 : float, default 0.0
+        Penalties. With rates of 2 lr these are l1 / 2 and l2 of F = L + l1 |w|_1 + l2 |w|^2; scikit-learn's rates are
+        eta, its penalties alpha l1_ratio and alpha (1 - l1_ratio).
+    intercept_step : float, default 1.0
+        0 leaves the intercept alone; scikit-learn's is 0.01 for sparse rows.
+    average_from : int, optional
+        Average the parameters after each update from this one on, counted from 0 over all runs of the state. An
+        average that was begun goes on.
+    as_always : bool, default False
+        Average truncated parameters as if what was taken from them had never been there, as scikit-learn does.
+
+    Returns
+    -------
+    tuple of 3 floats
+        sum s r^2, sum r^2 and sum s, over the rows as they came. NaN or infinity if the descent diverged.
+    """
+    cdef Py_ssize_t n, d, visits
+    cdef Py_ssize_t length = order.shape[0], before = length
+    cdef double sums[3]
+    cdef SGDRun part
+    n, d, visits = shape_of(block)
+    visits = min(visits, <Py_ssize_t> ROWS)
+    check(state, n, d, order, batch_size, rates)
+    if average_from is not None and not state.state.n_averaged:
+        before = max(<Py_ssize_t> 0, <Py_ssize_t> average_from - state.n_updates) * batch_size
+    elif state.state.n_averaged:
+        before = 0
+    sums[0] = sums[1] = sums[2] = 0
+    part.batch = batch_size
+    part.rate_step = rates.shape[0] > 1
+    part.l1 = l1
+    part.l2 = l2
+    part.intercept_step = intercept_step
+    part.as_always = as_always
+    if before > 0:
+        part.order = &order[0]
+        part.count = min(before, length)
+        part.rates = &rates[0]
+        part.averages = False
+        run_part(block, state, &part, visits, sums)
+    if before < length:
+        part.order = &order[before]
+        part.count = length - before
+        part.rates = &rates[0] + before // batch_size * part.rate_step
+        part.averages = True
+        run_part(block, state, &part, visits, sums)
+    return sums[0], sums[1], sums[2]
+
+
+cdef tuple shape_of(block):
+    """(rows, columns) of a block, and how many rows of it may pass between two looks at Ctrl-C."""
+    cdef RowBlock dense
+    cdef SparseBlock sparse
+    cdef Py_ssize_t size
+    if isinstance(block, RowBlock):
+        dense = block
+        size = dense.rows.d * (4 if dense.is_float else 8)
+        return dense.rows.n, dense.rows.d, max(PIECE // size, 1)
+    sparse = <SparseBlock?> block
+    size = len(sparse.arrays[0]) // sparse.rows.n * 16 + 1
+    return sparse.rows.n, sparse.rows.d, max(PIECE // size, 1)
+
+
+cdef int run_part(block, State state, SGDRun *part, Py_ssize_t visits, double *sums_out) except -1:
+    cdef const Rows *rows = NULL
+    cdef const SparseRows *sparse_rows = NULL
+    cdef sgd_fn dense = NULL
+    cdef sparse_sgd_fn sparse = NULL
+    cdef void *scratch = PyMem_RawMalloc(kernels.scratch_doubles(state.n_features, part.batch) * sizeof(double))
+    if scratch == NULL:
+        raise MemoryError()
+    if isinstance(block, RowBlock):
+        rows = &(<RowBlock> block).rows
+        dense = kernels.dense_f32 if (<RowBlock> block).is_float else kernels.dense_f64
+    else:
+        sparse_rows = &(<SparseBlock> block).rows
+        sparse = kernels.sparse_f32 if (<SparseBlock> block).is_float else kernels.sparse_f64
+    state.make_room(part.averages, part.l1 > 0)
+    part.at = part.stage = 0
+    try:
+        while part.at < part.count:
+            with nogil:
+                if dense != NULL:
+                    dense(rows, part, &state.state, visits, sums_out, scratch)
+                else:
+                    sparse(sparse_rows, part, &state.state, visits, sums_out, scratch)
+            PyErr_CheckSignals()
+    finally:
+        PyMem_RawFree(scratch)
+        state.n_updates += part.at // part.batch + (part.at == part.count and part.at % part.batch > 0)
+    return 0

@@ -1,0 +1,679 @@
+"""Stochastic gradient descent on mean squared error: runs of updates, each from a batch of rows, dense or sparse.
+
+Built once for each instruction-set level; `fastgd._kernels` picks one at import. With r_i = x_i.w + b - y_i at the
+parameters before it, update t takes the next batch B of rows in the order and does
+
+    w <- max(0, 1 - rate_t l2) w - (rate_t / |B|) sum_i s_i r_i x_i
+    b <- b - intercept_step (rate_t / |B|) sum_i s_i r_i
+
+and then moves each w_j towards zero, but not beyond, by all the rate_t l1 since it was moved last: every w_j if the rows
+are dense, those that B has entries for if they are sparse (the cumulative penalty of Tsuruoka, Tsujii and Ananiadou,
+2009). The textbook's factor 2 and a schedule of steps are in the rates. Everything is double, whatever X is, and
+
+    sums[0] += sum_i s_i r_i^2        sums[1] += sum_i r_i^2        sums[2] += sum_i s_i
+
+over the rows as they come, so that watching the loss costs nothing.
+
+===================================  ====================================================================
+a row an update, dense, without l1   panels of rows, each of them read once for as short a chain of operations
+                                     from one panel's w to the next as can be (`look_ahead`)
+a row an update                      `row_by_row`
+more                                 passes over each batch that find its residuals, add its rows, and truncate
+                                     (`pass_over`)
+===================================  ====================================================================
+
+Shrinking and averaging concern all parameters, but rows have few entries: w is kept apart from its scale, and of the
+average only what w does not tell (SGDState in fastgd/_types.pxd; Bottou, Stochastic gradient descent tricks, 2012,
+sections 5.1 and 5.3).
+
+A kernel goes on from where the run is and returns after about as many visits to rows as it was told, so that Ctrl-C
+is heard between calls, in the midst of a large batch too.
+
+Loops over lanes have constant lengths after inlining, which is why this module is compiled with
+``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+
+from fastgd._targets cimport target_at, weight_at
+from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, Targets, real
+
+cdef enum:
+    LANES = 8               # rows are padded to a multiple of so many doubles
+    PANEL = 4               # rows looked at together
+    GROUPS = 4              # of lanes that a loop of constant length may have
+    TILE = 256              # rows whose targets and factors are fetched together
+    AHEAD = 4096            # bytes of rows between those in use and those asked for,
+    AHEAD_LEAST = 2         # and rows,
+    AHEAD_MOST = 16         # at least and at most
+
+cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
+cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
+
+
+cdef extern from *:
+    """
+    static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+    """
+    void prefetch_line(const void *address) noexcept nogil
+
+
+ctypedef fused any_rows:
+    Rows
+    SparseRows
+
+ctypedef fused index:
+    int32_t
+    int64_t
+
+
+# ---- the state -----------------------------------------------------------------------------------------------------
+
+cdef void fold(SGDState *state, Py_ssize_t d) noexcept nogil:
+    """Multiply the scale into w and add to the total what it does not have of w."""
+    cdef Py_ssize_t j
+    if state.scale == 1:
+        return
+    if state.total != NULL:
+        for j in range(d):
+            state.total[j] += state.total_scale * state.w[j]
+        state.total_scale = 0
+    for j in range(d):
+        state.w[j] *= state.scale
+    state.scale = 1
+
+
+cdef inline double rate_of(const SGDRun *run, Py_ssize_t update) noexcept nogil:
+    return run.rates[update * run.rate_step]
+
+
+cdef inline double left_by_l2(const SGDRun *run, double rate) noexcept nogil:
+    """The factor by which an update shrinks the parameters."""
+    return max(0.0, 1.0 - rate * run.l2)
+
+
+cdef inline double floor_of(const SGDRun *run) noexcept nogil:
+    return ITS_FLOOR if run.as_always else FLOOR
+
+
+cdef inline void shrink(const SGDRun *run, SGDState *state, double rate, Py_ssize_t d) noexcept nogil:
+    state.scale *= left_by_l2(run, rate)
+    if state.scale < floor_of(run):
+        fold(state, d)
+
+
+cdef inline void average(const SGDRun *run, SGDState *state) noexcept nogil:
+    """Add the parameters to the average."""
+    if run.averages:
+        state.total_scale += state.scale
+        state.intercept_total += state.intercept
+        state.n_averaged += 1
+
+
+cdef inline double in_average(const SGDRun *run, const SGDState *state) noexcept nogil:
+    """How much of w has gone into the average so far: what the average must take back when w changes."""
+    return state.total_scale if run.averages else 0.0
+
+
+cdef inline void truncate_at(SGDState *state, Py_ssize_t j, double inverse, double averaged) noexcept nogil:
+    """Move parameter j towards zero by what is due less what was taken from it; `inverse` is that of the scale."""
+    cdef double old = state.w[j], w = state.scale * old, taken = state.taken[j]
+    cdef double down = max(0.0, w - (state.due + taken)), up = min(0.0, w + (state.due - taken))
+    cdef double moved = down if w > 0 else up if w < 0 else w
+    state.taken[j] = taken + (moved - w)
+    state.w[j] = moved * inverse
+    if averaged != 0:
+        state.total[j] += averaged * (old - state.w[j])
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------------
+
+cdef inline const real *row_at(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
+    """Row i: where it is, or copied to the buffer."""
+    cdef const real *x = <const real *> rows.X + i * rows.x_row
+    cdef Py_ssize_t j
+    if rows.x_col == 1:
+        return x
+    for j in range(rows.d):
+        buffer[j] = x[j * rows.x_col]
+    return buffer
+
+
+cdef inline Py_ssize_t sparse_start(const SparseRows *rows, Py_ssize_t i) noexcept nogil:
+    return (<const int64_t *> rows.indptr)[i] if rows.is_long else (<const int32_t *> rows.indptr)[i]
+
+
+cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
+    cdef double product = 0
+    cdef Py_ssize_t k
+    for k in range(size):
+        product += w[columns[k]] * x[k]
+    return product
+
+
+cdef inline void sparse_add(
+    const real *x, const index *columns, Py_ssize_t size, double c, double *out
+) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(size):
+        out[columns[k]] += c * x[k]
+
+
+cdef inline double predict(const any_rows *rows, Py_ssize_t i, const double *w, real *buffer) noexcept nogil:
+    """x_i.w"""
+    cdef const real *x
+    cdef double product = 0
+    cdef Py_ssize_t start, size, j
+    if any_rows is Rows:
+        x = row_at(rows, i, buffer)
+        for j in range(rows.d):
+            product += w[j] * x[j]
+        return product
+    else:
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
+        x = <const real *> rows.data + start
+        if rows.is_long:
+            return sparse_dot(x, <const int64_t *> rows.indices + start, size, w)
+        return sparse_dot(x, <const int32_t *> rows.indices + start, size, w)
+
+
+cdef inline void add(const any_rows *rows, Py_ssize_t i, double c, double *out, real *buffer) noexcept nogil:
+    """out += c x_i"""
+    cdef const real *x
+    cdef Py_ssize_t start, size, j
+    if any_rows is Rows:
+        x = row_at(rows, i, buffer)
+        for j in range(rows.d):
+            out[j] += c * x[j]
+    else:
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
+        x = <const real *> rows.data + start
+        if rows.is_long:
+            sparse_add(x, <const int64_t *> rows.indices + start, size, c, out)
+        else:
+            sparse_add(x, <const int32_t *> rows.indices + start, size, c, out)
+
+
+cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
+    """Ask for the cache lines of so many bytes; a prefetch never faults."""
+    cdef Py_ssize_t at = 0
+    while at < size:
+        prefetch_line(<const char *> start + at)
+        at += 64
+    prefetch_line(<const char *> start + size - 1)
+
+
+cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) noexcept nogil:
+    cdef Py_ssize_t start, size
+    if any_rows is Rows:
+        if rows.x_col == 1:
+            prefetch_bytes(<const real *> rows.X + i * rows.x_row, rows.d * sizeof(real))
+    else:
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
+        prefetch_bytes(<const real *> rows.data + start, size * sizeof(real))
+        if rows.is_long:
+            prefetch_bytes(<const int64_t *> rows.indices + start, size * sizeof(int64_t))
+        else:
+            prefetch_bytes(<const int32_t *> rows.indices + start, size * sizeof(int32_t))
+
+
+cdef inline void sparse_truncate(
+    const index *columns, Py_ssize_t size, SGDState *state, double inverse, double averaged
+) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(size):
+        truncate_at(state, columns[k], inverse, averaged)
+
+
+cdef inline void truncate(const any_rows *rows, Py_ssize_t i, const SGDRun *run, SGDState *state) noexcept nogil:
+    """Truncate the parameters that row i has entries for."""
+    cdef double inverse = 1.0 / state.scale, averaged = 0.0 if run.as_always else in_average(run, state)
+    cdef Py_ssize_t start, size, j
+    if any_rows is Rows:
+        for j in range(rows.d):
+            truncate_at(state, j, inverse, averaged)
+    else:
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
+        if rows.is_long:
+            sparse_truncate(<const int64_t *> rows.indices + start, size, state, inverse, averaged)
+        else:
+            sparse_truncate(<const int32_t *> rows.indices + start, size, state, inverse, averaged)
+
+
+cdef inline double residual(
+    const any_rows *rows, Py_ssize_t i, const SGDState *state, double *sums_out, real *buffer
+) noexcept nogil:
+    """s_i r_i, counted."""
+    cdef double s = weight_at(&rows.targets, i)
+    cdef double r = state.scale * predict(rows, i, state.w, buffer) + (state.intercept - target_at(&rows.targets, i))
+    sums_out[0] += s * r * r
+    sums_out[1] += r * r
+    sums_out[2] += s
+    return s * r
+
+
+cdef inline void move(
+    const any_rows *rows, Py_ssize_t i, double c, const SGDRun *run, SGDState *state, real *buffer
+) noexcept nogil:
+    """w -= c x_i / scale, so that the parameters move by c x_i."""
+    add(rows, i, -c / state.scale, state.w, buffer)
+    if run.averages:
+        add(rows, i, state.total_scale * c / state.scale, state.total, buffer)
+
+
+cdef inline void ask_for(const any_rows *rows, const SGDRun *run, Py_ssize_t at, real *unused) noexcept nogil:
+    """Prefetch the row at this place of the order, if there is one."""
+    if at < run.count:
+        prefetch_row(rows, run.order[at], unused)
+
+
+cdef inline Py_ssize_t rows_ahead(const any_rows *rows, real *unused) noexcept nogil:
+    """How many rows before its use a row is asked for."""
+    cdef Py_ssize_t size
+    if any_rows is Rows:
+        size = rows.d * sizeof(real)
+    else:
+        size = (sparse_start(rows, rows.n) - sparse_start(rows, 0)) // rows.n * (sizeof(real) + 4)
+    return min(max(AHEAD // (size + 1), <Py_ssize_t> AHEAD_LEAST), <Py_ssize_t> AHEAD_MOST)
+
+
+# ---- a row an update -----------------------------------------------------------------------------------------------
+
+cdef inline void row_by_row(
+    const any_rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *buffer,
+    const bint plain
+) noexcept nogil:
+    """`plain` is a literal: neither penalties nor averages."""
+    cdef Py_ssize_t ahead = rows_ahead(rows, buffer), i
+    cdef double rate, c
+    while run.at < stop:
+        ask_for(rows, run, run.at + ahead, buffer)
+        i = run.order[run.at]
+        rate = rate_of(run, run.at)
+        c = rate * residual(rows, i, state, sums_out, buffer)
+        state.intercept -= run.intercept_step * c
+        if plain:
+            add(rows, i, -c, state.w, buffer)
+        else:
+            shrink(run, state, rate, rows.d)
+            move(rows, i, c, run, state, buffer)
+            if run.l1 > 0:
+                state.due += rate * run.l1
+                truncate(rows, i, run, state)
+            average(run, state)
+        run.at += 1
+
+
+# ---- passes over a batch -------------------------------------------------------------------------------------------
+
+cdef enum:
+    PREDICT     # the passes: this one finds the factors of the rows,
+    ADD         # this one adds the rows to w,
+    TRUNCATE    # and this one, with l1 and sparse rows, truncates what they have entries for
+
+
+cdef inline Py_ssize_t next_stage(
+    const any_rows *rows, const SGDRun *run, SGDState *state, Py_ssize_t size, double rate, const double *factors
+) noexcept nogil:
+    """What is done once between the passes over a batch of this size; returns the next one."""
+    cdef double total = 0
+    cdef Py_ssize_t k
+    if run.stage == PREDICT:
+        for k in range(size):
+            total += factors[k]
+        state.intercept -= run.intercept_step * total
+        shrink(run, state, rate, rows.d)
+        return ADD
+    if run.stage == ADD and run.l1 > 0:
+        state.due += rate * run.l1
+        if any_rows is SparseRows:
+            return TRUNCATE
+        else:
+            truncate(rows, 0, run, state)
+    average(run, state)
+    return PREDICT
+
+
+cdef Py_ssize_t pass_over(
+    const any_rows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, real *scratch
+) noexcept nogil:
+    """Go on with a pass for so many rows at most; returns how many."""
+    cdef double *factors = <double *> scratch           # of the rows of a batch
+    cdef real *buffer = <real *> (factors + run.batch)
+    cdef Py_ssize_t ahead = rows_ahead(rows, buffer), update = run.at // run.batch, first = update * run.batch
+    cdef Py_ssize_t last = min(first + run.batch, run.count), stop = min(run.at + visits, last), begin = run.at, k
+    cdef double rate = rate_of(run, update), share = rate / (last - first)
+    for k in range(begin, stop):
+        ask_for(rows, run, k + ahead, buffer)
+        if run.stage == PREDICT:
+            factors[k - first] = share * residual(rows, run.order[k], state, sums_out, buffer)
+        elif run.stage == ADD:
+            move(rows, run.order[k], factors[k - first], run, state, buffer)
+        else:
+            truncate(rows, run.order[k], run, state)
+    run.at = stop
+    if stop == last:
+        run.stage = next_stage(rows, run, state, last - first, rate, factors)
+        if run.stage != PREDICT:
+            run.at = first
+    return stop - begin
+
+
+# ---- panels of dense rows ------------------------------------------------------------------------------------------
+#
+# To take one row after the other is a chain: a product with w, whose lanes are summed, a residual, an update of w, and
+# only then the next product. Look ahead instead: the products of PANEL rows with the present w and with one another
+# wait for nothing, and from them the residuals follow without w. With rows 0, 1, ... of the panel, the steps
+# c_i = rate_i s_i r_i and the intercept's step κ,
+#
+#     r_q = x_q.w + b - y_q - sum_{i<q} c_i (x_q.x_i + κ)
+#
+# and one update by all rows ends the panel. If w also shrinks, w = scale_q v before row q, and v moves by
+# c_i / scale_{i+1} x_i:
+#
+#     r_q = scale_q x_q.v + b - y_q - sum_{i<q} c_i (scale_q / scale_{i+1} x_q.x_i + κ)
+#
+# Rows are copied into lanes of double first. The last group of lanes is x[d - LANES : d], masked where it repeats what
+# the group before it has, so that a row is read as vectors only and nothing outside it is.
+
+ctypedef struct Lanes:
+    Py_ssize_t whole        # columns before the last group
+    Py_ssize_t tail         # the column in the first lane of the last group
+    bint in_place           # rows are read as vectors; else element by element, and tail is whole
+    double mask[LANES]      # of the last group
+
+
+ctypedef struct Tile:
+    # Of up to TILE rows of the order from `start` on.
+    Py_ssize_t start
+    Py_ssize_t stop
+    double target[TILE]
+    double weight[TILE]
+    double rate[TILE]
+
+
+cdef inline Lanes lay_out(const Rows *rows) noexcept nogil:
+    cdef Lanes lanes
+    cdef Py_ssize_t k
+    lanes.whole = (rows.d - 1) // LANES * LANES
+    lanes.in_place = rows.x_col == 1 and rows.d >= LANES
+    lanes.tail = rows.d - LANES if lanes.in_place else lanes.whole
+    for k in range(LANES):
+        lanes.mask[k] = 1.0 if lanes.whole <= lanes.tail + k < rows.d else 0.0
+    return lanes
+
+
+cdef inline void spread(const double *values, const Lanes *lanes, double *out) noexcept nogil:
+    """Parameters to lanes."""
+    cdef Py_ssize_t k
+    for k in range(lanes.whole):
+        out[k] = values[k]
+    for k in range(LANES):
+        out[lanes.whole + k] = values[lanes.tail + k] if lanes.mask[k] != 0 else 0.0
+
+
+cdef inline void collect(const double *values, const Lanes *lanes, double *out) noexcept nogil:
+    """Lanes to parameters."""
+    cdef Py_ssize_t k
+    for k in range(lanes.whole):
+        out[k] = values[k]
+    for k in range(LANES):
+        if lanes.mask[k] != 0:
+            out[lanes.tail + k] = values[lanes.whole + k]
+
+
+cdef inline void load_row(
+    const Rows *rows, Py_ssize_t i, const Lanes *lanes, real *unused, double *out, const int groups
+) noexcept nogil:
+    """Row i to lanes; `groups` as in `look_ahead`. What is beyond a row that is read by elements stays as it is."""
+    cdef const real *x = <const real *> rows.X + i * rows.x_row
+    cdef Py_ssize_t whole = LANES * (groups - 1) if groups else lanes.whole, j
+    if lanes.in_place:
+        for j in range(whole):
+            out[j] = x[j]
+        for j in range(LANES):
+            out[whole + j] = x[lanes.tail + j] * lanes.mask[j]
+    else:
+        for j in range(rows.d):
+            out[j] = x[j * rows.x_col]
+
+
+cdef void pick(
+    const void *source, bint is_float, Py_ssize_t step, const Py_ssize_t *order, Py_ssize_t size, double *out
+) noexcept nogil:
+    """out[k] = source[order[k] * step]"""
+    cdef Py_ssize_t k
+    if is_float:
+        for k in range(size):
+            out[k] = (<const float *> source)[order[k] * step]
+    else:
+        for k in range(size):
+            out[k] = (<const double *> source)[order[k] * step]
+
+
+cdef void fetch(const Targets *targets, const SGDRun *run, Tile *tile) noexcept nogil:
+    """Fill the tile from where the run is."""
+    cdef const Py_ssize_t *order = run.order + run.at
+    cdef Py_ssize_t size = min(<Py_ssize_t> TILE, run.count - run.at), k
+    tile.start = run.at
+    tile.stop = run.at + size
+    for k in range(size):
+        tile.target[k] = 0
+        tile.weight[k] = 1
+        tile.rate[k] = rate_of(run, run.at + k)
+    if targets.y != NULL:
+        pick(targets.y, targets.y_is_float, targets.y_step, order, size, tile.target)
+    if targets.s != NULL:
+        pick(targets.s, targets.s_is_float, targets.s_step, order, size, tile.weight)
+
+
+cdef inline void multiply(
+    const double *x0, const double *w, Py_ssize_t width, double *p_out, double *g_out
+) noexcept nogil:
+    """p[q] = x_q.w, and g[PANEL * q + i] = x_q.x_i for i < q, of PANEL rows that follow each other."""
+    cdef const double *x1 = x0 + width
+    cdef const double *x2 = x1 + width
+    cdef const double *x3 = x2 + width
+    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0, g10 = 0, g20 = 0, g21 = 0, g30 = 0, g31 = 0, g32 = 0
+    cdef Py_ssize_t k
+    for k in range(width):
+        p0 += w[k] * x0[k]
+        p1 += w[k] * x1[k]
+        p2 += w[k] * x2[k]
+        p3 += w[k] * x3[k]
+        g10 += x1[k] * x0[k]
+        g20 += x2[k] * x0[k]
+        g21 += x2[k] * x1[k]
+        g30 += x3[k] * x0[k]
+        g31 += x3[k] * x1[k]
+        g32 += x3[k] * x2[k]
+    p_out[0] = p0
+    p_out[1] = p1
+    p_out[2] = p2
+    p_out[3] = p3
+    g_out[PANEL] = g10
+    g_out[2 * PANEL] = g20
+    g_out[2 * PANEL + 1] = g21
+    g_out[3 * PANEL] = g30
+    g_out[3 * PANEL + 1] = g31
+    g_out[3 * PANEL + 2] = g32
+
+
+cdef inline void add_panel(const double *x0, const double *c, Py_ssize_t width, double *out) noexcept nogil:
+    """out -= sum_q c[q] x_q"""
+    cdef const double *x1 = x0 + width
+    cdef const double *x2 = x1 + width
+    cdef const double *x3 = x2 + width
+    cdef double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3]
+    cdef Py_ssize_t k
+    for k in range(width):
+        out[k] -= c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+
+
+cdef inline void look_ahead(
+    const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch,
+    const int groups, const bint plain
+) noexcept nogil:
+    """Panels until fewer rows than one are left, or the scale is to be folded before the next.
+
+    `groups` and `plain` are literals: how many groups of LANES a row has, so that it stays in registers, or 0 for any
+    number; and that there is no scale and no average.
+    """
+    cdef Py_ssize_t width = LANES * (groups if groups else (rows.d - 1) // LANES + 1), ahead = rows_ahead(rows, scratch)
+    cdef double registers[(PANEL + 2) * LANES * GROUPS]
+    cdef double *x = <double *> scratch
+    cdef double *w
+    cdef double *total
+    cdef Lanes lanes = lay_out(rows)
+    cdef double p[PANEL]
+    cdef double g[PANEL * PANEL]
+    cdef double r[PANEL]
+    cdef double f[PANEL]                # r[q] times this is c[q]
+    cdef double c[PANEL]
+    cdef double taken[PANEL]            # by the average
+    cdef double scale[PANEL + 1]        # before each row, and after the last
+    cdef double b = state.intercept, t
+    cdef Py_ssize_t at, q, i
+    cdef Tile tile
+    tile.stop = run.at
+    if groups:
+        x = registers
+    w = x + PANEL * width
+    total = w + width
+    memset(x, 0, PANEL * width * sizeof(double))
+    memset(taken, 0, sizeof(taken))
+    spread(state.w, &lanes, w)
+    if not plain and run.averages:
+        spread(state.total, &lanes, total)
+    while run.at + PANEL <= stop:
+        if run.at + PANEL > tile.stop:
+            fetch(&rows.targets, run, &tile)
+        at = run.at - tile.start
+        if not plain:
+            scale[0] = state.scale
+            for q in range(PANEL):
+                scale[q + 1] = scale[q] * left_by_l2(run, tile.rate[at + q])
+            if scale[PANEL] < floor_of(run):
+                break
+        if run.at + ahead + PANEL <= run.count:
+            for q in range(PANEL):
+                prefetch_row(rows, run.order[run.at + ahead + q], scratch)
+        for q in range(PANEL):
+            load_row(rows, run.order[run.at + q], &lanes, scratch, x + q * width, groups)
+        multiply(x, w, width, p, g)
+        for q in range(PANEL):
+            f[q] = tile.rate[at + q] * tile.weight[at + q]
+            r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
+            for i in range(q):
+                t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
+                r[q] -= r[i] * (f[i] * (t + run.intercept_step))
+        for q in range(PANEL):
+            c[q] = f[q] * r[q]
+            b -= run.intercept_step * c[q]
+            sums_out[0] += tile.weight[at + q] * r[q] * r[q]
+            sums_out[1] += r[q] * r[q]
+            sums_out[2] += tile.weight[at + q]
+            if not plain:
+                c[q] /= scale[q + 1]
+                if run.averages:
+                    taken[q] = -c[q] * state.total_scale
+                    state.total_scale += scale[q + 1]
+                    state.intercept_total += b
+        add_panel(x, c, width, w)
+        if not plain:
+            state.scale = scale[PANEL]
+            if run.averages:
+                add_panel(x, taken, width, total)
+                state.n_averaged += PANEL
+        run.at += PANEL
+    state.intercept = b
+    collect(w, &lanes, state.w)
+    if not plain and run.averages:
+        collect(total, &lanes, state.total)
+
+
+cdef inline void look_ahead_fitting(
+    const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch, const bint plain
+) noexcept nogil:
+    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
+    if groups == 1:
+        look_ahead(rows, run, state, stop, sums_out, scratch, 1, plain)
+    elif groups == 2:
+        look_ahead(rows, run, state, stop, sums_out, scratch, 2, plain)
+    elif groups == 3:
+        look_ahead(rows, run, state, stop, sums_out, scratch, 3, plain)
+    elif groups == GROUPS:
+        look_ahead(rows, run, state, stop, sums_out, scratch, GROUPS, plain)
+    else:
+        look_ahead(rows, run, state, stop, sums_out, scratch, 0, plain)
+
+
+# ---- the kernels of the table --------------------------------------------------------------------------------------
+
+cdef inline void single_rows(
+    const any_rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch,
+    const bint plain
+) noexcept nogil:
+    """A row an update; what `look_ahead` leaves over goes row by row."""
+    if any_rows is Rows:
+        while run.l1 == 0 and run.at < stop:
+            look_ahead_fitting(rows, run, state, stop, sums_out, scratch, plain)
+            row_by_row(rows, run, state, min(run.at + PANEL, stop), sums_out, scratch, plain)
+    row_by_row(rows, run, state, stop, sums_out, scratch, plain)
+
+
+cdef inline void descend(
+    const any_rows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, real *scratch
+) noexcept nogil:
+    cdef Py_ssize_t stop = min(run.at + visits, run.count)
+    if run.batch > 1:
+        while visits > 0 and run.at < run.count:
+            visits -= pass_over(rows, run, state, visits, sums_out, scratch)
+    elif run.l1 == 0 and run.l2 == 0 and not run.averages:
+        fold(state, rows.d)
+        single_rows(rows, run, state, stop, sums_out, scratch, True)
+    else:
+        single_rows(rows, run, state, stop, sums_out, scratch, False)
+
+
+cdef Py_ssize_t scratch_doubles(Py_ssize_t d, Py_ssize_t batch) noexcept nogil:
+    """What the kernels need for rows of d columns and batches of so many rows, dense or sparse."""
+    return (PANEL + 2) * (d + LANES) + batch
+
+
+cdef void dense_f32(
+    const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil:
+    descend(rows, run, state, visits, sums_out, <float *> scratch)
+
+
+cdef void dense_f64(
+    const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil:
+    descend(rows, run, state, visits, sums_out, <double *> scratch)
+
+
+cdef void sparse_f32(
+    const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil:
+    descend(rows, run, state, visits, sums_out, <float *> scratch)
+
+
+cdef void sparse_f64(
+    const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
+) noexcept nogil:
+    descend(rows, run, state, visits, sums_out, <double *> scratch)
+
+
+cdef SGDKernels kernels = SGDKernels(
+    dense_f32=dense_f32, dense_f64=dense_f64, sparse_f32=sparse_f32, sparse_f64=sparse_f64,
+    scratch_doubles=scratch_doubles,
+)
+
+table = PyCapsule_New(&kernels, "fastgd.SGDKernels", NULL)
