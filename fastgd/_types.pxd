@@ -72,9 +72,9 @@ ctypedef struct SGDRun:
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
 ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
-ctypedef void (*moments_fn)(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil
+ctypedef void (*moments_fn)(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*panel_fn)(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, void *panel_out
 ) noexcept nogil
 ctypedef Py_ssize_t (*scratch_fn)(const Rows *rows) noexcept nogil
 ctypedef void (*sgd_fn)(
@@ -100,12 +100,14 @@ ctypedef struct MSEKernels:
 ctypedef struct MomentsKernels:
     # Documented in src/kernels/moments.pyx.
     moments_fn gram_f32
+    moments_fn gram_f32_in_double
     moments_fn gram_f64
     moments_fn columns_f32
     moments_fn columns_f64
     panel_fn panel_f32
+    panel_fn panel_f32_in_double
     panel_fn panel_f64
-    scratch_fn scratch_reals
+    scratch_fn scratch_bytes
 
 
 ctypedef struct SGDKernels:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "as_accumulator",
     "as_flag",
     "as_matrix",
     "as_number",
@@ -178,6 +179,19 @@ def as_positive_integer(value: Any, name: str) -> int:
     if value < 1:
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)
+
+
+def as_accumulator(dtype: Any, name: str = "dtype") -> bool:
+    """Whether sums are to be double throughout: float64 says so, None leaves it to the data."""
+    if dtype is None:
+        return False
+    try:
+        wide = np.dtype(dtype) == np.float64
+    except TypeError:
+        wide = False
+    if not wide:
+        raise ValueError(f"{name} must be None or float64, got {dtype!r}")
+    return True
 
 
 def as_flag(value: Any, name: str) -> bool:

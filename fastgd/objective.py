@@ -28,8 +28,18 @@ from fastgd.errors import DivergenceError
 __all__ = ["MSE", "SecondMoments", "mse", "mse_grad", "mse_value_and_grad"]
 
 
-#: A mean square below this may have lost digits to underflow.
+#: A mean square below this may have lost digits to underflow: in float64, and where float32 is summed in float32.
 TINIEST_SQUARE = 1e-280
+TINIEST_SQUARE_IN_FLOAT32 = 1e-30
+#: How far an entry of second moments may be off, relative to the lengths of its two columns. Of float32 lanes that are
+#: carried on in double every few hundred rows it is 16 times the unit roundoff: sums of 256 squares are off by 5 of
+#: them (a random walk), and different tiles by different amounts.
+ROUNDING = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-52}
+#: Rows that show whether columns need a shift.
+SAMPLE = 128
+#: Rows that BLAS multiplies in place at once, and products of columns, which bound its time between looks at Ctrl-C.
+IN_PLACE_ROWS = 1 << 14
+IN_PLACE_PRODUCTS = 1 << 37
 
 
 class MSE(_mse.DenseMSE):
@@ -205,14 +215,19 @@ class SecondMoments:
     n_features : int
     n_threads : int, optional
         As for `MSE`.
+    dtype : {None, float64}, default None
+        In which products are summed within a few hundred rows; from there on it is float64. None is X's own. `rounding`
+        tells what that leaves.
     """
 
     #: Up to this width the compiled kernel forms the Gram matrix while it reads X; above, BLAS from panels.
-    KERNEL_WIDTH = 64
+    KERNEL_WIDTH = 512
 
-    def __init__(self, n_features: int, n_threads: int | None = None) -> None:
+    def __init__(self, n_features: int, n_threads: int | None = None, *, dtype: Any = None) -> None:
         self.n_features = validate.as_positive_integer(n_features, "n_features")
         self.n_threads = resolve_threads(n_threads)
+        self.in_double = validate.as_accumulator(dtype)
+        self.rounding = ROUNDING[np.dtype(np.float64)]
         self.n_samples = 0
         self.shift = np.zeros(n_features + 1)
         self.gram = np.zeros((n_features + 2, n_features + 2))
@@ -233,24 +248,47 @@ class SecondMoments:
         X = validate.as_matrix(X, n_features=self.n_features)
         y = validate.as_vector(y, len(X))
         weights, _ = validate.as_weights(sample_weight, len(X))
-        shift = self.shift if self.n_samples else typical_row(X, y, weights)
-        order = self.n_features + 2
-        blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
-        if self.n_features <= self.KERNEL_WIDTH:
-            gram = sum_blocks(
-                blocks, lambda rows, out: _moments.add_gram(rows, shift, out), order * order, self.n_threads
-            ).reshape(order, order)
-            gram = np.triu(gram) + np.triu(gram, 1).T
-        else:
-            gram = gram_by_panels(blocks, shift)
-        if not np.isfinite(gram).all():
-            validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
-            raise OverflowError("the second moments of X and y overflow; scale the data down")
-        refuse_underflow(X, y, weights, shift, np.diagonal(gram))
+        shift = self.shift if self.n_samples else self.first_shift(X, y, weights)
+        columns = shift[:-1]
+        narrow = validate.kernel_dtype(X.dtype) == np.float32 and not self.in_double
+        gram = None
+        if narrow and np.array_equal(columns.astype(np.float32), columns):
+            gram = self.moments_of(X, y, weights, shift, in_double=False)
+            if not fits_float32(X, y, weights, shift, gram):
+                gram = None
+        if gram is None:
+            narrow = False
+            gram = self.moments_of(X, y, weights, shift, in_double=True)
+            if not np.isfinite(gram).all():
+                validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
+                raise OverflowError("the second moments of X and y overflow; scale the data down")
+            refuse_underflow(X, y, weights, shift, np.diagonal(gram))
         self.shift = shift
         self.gram += gram
         self.n_samples += len(X)
+        self.rounding = max(self.rounding, ROUNDING[np.dtype(np.float32 if narrow else np.float64)])
         return self
+
+    def first_shift(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+        """A row amid the others, or zero where BLAS can read X in place and no column's mean is far from zero."""
+        shift = typical_row(X, y, weights)
+        if self.n_features > self.KERNEL_WIDTH and weights is None and near_zero(X):
+            shift[:-1] = 0.0
+        return shift
+
+    def moments_of(
+        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, *, in_double: bool
+    ) -> np.ndarray:
+        """The Gram matrix of these rows about the shift."""
+        order = self.n_features + 2
+        blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
+        if self.n_features > self.KERNEL_WIDTH:
+            return gram_by_panels(blocks, shift, in_double)
+        gram = sum_blocks(
+            blocks, lambda rows, out: _moments.add_gram(rows, shift, out, in_double), order * order, self.n_threads
+        ).reshape(order, order)
+        _moments.mirror(gram)
+        return gram
 
     def merge(self, other: SecondMoments) -> SecondMoments:
         """Add the rows that `other` has seen; returns self."""
@@ -262,6 +300,7 @@ class SecondMoments:
             self.shift = other.shift.copy()
         self.gram += other.about(self.shift)
         self.n_samples += other.n_samples
+        self.rounding = max(self.rounding, other.rounding)
         return self
 
     def about(self, shift: np.ndarray) -> np.ndarray:
@@ -304,39 +343,101 @@ def first_weighted(weights: np.ndarray | None, start: int) -> int:
     raise ValueError("sample_weight is zero everywhere")
 
 
+def near_zero(X: np.ndarray) -> bool:
+    """Whether sums of squares about zero lose no more than a digit beside those about the means, as far as some rows
+    show: no column's mean is more than three times its deviation."""
+    rows = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool((np.mean(rows, axis=0) ** 2 < 9 * np.var(rows, axis=0)).all())
+
+
+def fits_float32(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, gram: np.ndarray
+) -> bool:
+    """Whether float32 lanes could hold the squares: nothing overflowed, and no digit was lost at the other end."""
+    if not np.isfinite(gram).all():
+        return False
+    small = np.diagonal(gram) < TINIEST_SQUARE_IN_FLOAT32 * len(X)
+    return not small[-1] and varying_column(X, y, weights, shift, small) is None
+
+
 def refuse_underflow(
     X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
 ) -> None:
-    """Raise OverflowError if squares about the shift have lost their digits, or all, to the end of float64's range.
+    """Raise OverflowError if squares about the shift have lost their digits, or all, to the end of float64's range."""
+    column = varying_column(X, y, weights, shift, squares < TINIEST_SQUARE * squares[-1])
+    if column is not None:
+        name = f"column {column} of X" if column < X.shape[1] else "y"
+        raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
+
+
+def varying_column(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, suspects: np.ndarray
+) -> int | None:
+    """The first suspect, of the columns of X and of y, that is not constant: its squares should not be as small.
 
     Those of a constant column are zero too, but all its entries are the shift.
     """
     step = 1 << 16
-    for column in np.flatnonzero(squares[:-1] < TINIEST_SQUARE * squares[-1]):
+    for column in np.flatnonzero(suspects[:-1]):
         values = X[:, column] if column < X.shape[1] else y
         for start in range(0, len(values), step):
             varies = values[start : start + step] != shift[column]
             if weights is not None:
                 varies &= weights[start : start + step] > 0
             if varies.any():
-                name = f"column {column} of X" if column < X.shape[1] else "y"
-                raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
+                return int(column)
+    return None
 
 
-def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
+def gram_by_panels(blocks: list[Block], shift: np.ndarray, in_double: bool) -> np.ndarray:
     """The Gram matrix by BLAS, from panels of so many rows that adding up their products stays cheap."""
     order = len(shift) + 1
     gram = np.zeros((order, order))
-    product = np.empty((order, order))
-    panel = np.empty((min(max(256, order), 1024), order))
+    first = blocks[0]
+    dtype = np.dtype(np.float64) if in_double else validate.kernel_dtype(first.X.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks at the sums
+        if isinstance(first, RowBlock) and first.s is None and first.X.dtype == dtype and not shift[:-1].any():
+            add_in_place(blocks, shift[-1], gram)
+        else:
+            add_copied(blocks, shift, dtype, gram)
+    return gram
+
+
+def add_in_place(blocks: list[Block], y_shift: float, gram: np.ndarray) -> None:
+    """Add the Gram matrix of X as it is, without a copy."""
+    d = len(gram) - 2
+    product = np.empty((d, d), blocks[0].X.dtype)
+    rows = max(1024, min(IN_PLACE_ROWS, IN_PLACE_PRODUCTS // (d * d)))
+    for block in blocks:
+        for start in range(0, len(block.X), rows):
+            part = block.X[start : start + rows]
+            target = block.y[start : start + rows].astype(np.float64) - y_shift
+            sides = np.column_stack([target, np.ones(len(part))])
+            gram[:d, :d] += np.matmul(part.T, part, out=product)
+            gram[:d, d:] += part.T @ sides.astype(part.dtype)
+            gram[d:, d:] += sides.T @ sides
+    gram[d:, :d] = gram[:d, d:].T
+
+
+def add_copied(blocks: list[Block], shift: np.ndarray, dtype: np.dtype, gram: np.ndarray) -> None:
+    """Add the Gram matrix of the rows shifted and scaled, panel after panel."""
+    product = np.empty(gram.shape, dtype)
+    panel = np.empty((min(max(256, len(gram)), 2048), len(gram)), dtype)
+    filled = 0
     for block in blocks:
         for rows in block.pieces():
-            for start in range(0, len(rows), len(panel)):
-                part = panel[: len(rows) - start]
+            start = 0
+            while start < len(rows):
+                part = panel[filled : filled + len(rows) - start]
                 _moments.fill_panel(rows, start, shift, part)
-                with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks at the sums
-                    gram += np.matmul(part.T, part, out=product)
-    return gram
+                start += len(part)
+                filled += len(part)
+                if filled == len(panel):
+                    gram += np.matmul(panel.T, panel, out=product)
+                    filled = 0
+    rest = panel[:filled]
+    gram += np.matmul(rest.T, rest, out=product)
 
 
 def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

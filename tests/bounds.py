@@ -142,23 +142,37 @@ def update_bound(w: np.ndarray, step: np.ndarray, dtype: np.dtype) -> np.ndarray
 
 # ---- second moments --------------------------------------------------------------------------------------------------
 #
-# Everything is double. An entry of a panel is sqrt(s) (x - shift): the difference of two given numbers, a root and a
-# product, three roundings relative to |z| sqrt(s).
+# An entry of a panel is sqrt(s) (x - shift): the difference of two given numbers, a root and a product, three roundings
+# relative to |z| sqrt(s). In a panel of float each is one of float, and root and y less its shift are rounded twice, in
+# double and to float; float columns take a shift of floats.
+
+FLOAT = np.dtype(np.float32)
 
 
-def panel_bound(panel: np.ndarray) -> np.ndarray:
-    """Kernel and oracle: three roundings each."""
-    return 2 * gamma(4) * np.abs(panel) + 4 * TINY[np.dtype(np.float64)]
+def panel_bound(panel: np.ndarray, lanes: np.dtype = np.dtype(np.float64)) -> np.ndarray:
+    """Kernel and oracle: three roundings each, and those of the kernel to float."""
+    kernel = growth(3, UNIT[FLOAT], 3) if lanes == FLOAT else gamma(4)
+    return (kernel + gamma(4)) * np.abs(panel) + 4 * TINY[lanes]
 
 
-def moments_bound(panel: np.ndarray, z: np.ndarray) -> np.ndarray:
+def moments_bound(
+    panel: np.ndarray, z: np.ndarray, lanes: np.dtype = np.dtype(np.float64), tile: int = TILE
+) -> np.ndarray:
     """For the Gram matrix, given the oracle's `panel` and the same without weights.
 
-    Kernel: two entries of a panel, their product, a sum of n. Oracle: two differences, s z, times z, fsum.
+    Kernel: two entries of a panel, their product, a sum of n; in float lanes the entries, the product and a sum of the
+    rows of a tile in float, the rest in double, and sums of y and of the weights in double altogether. Oracle: two
+    differences, s z, times z, fsum.
     """
     n, p = len(panel), np.abs(panel)
     lost = (p + np.abs(z)).sum(axis=0)  # what meets a sqrt(s) z or an s z that underflows
-    return (gamma(n + 7) + gamma(8)) * (p.T @ p) + 4 * TINY[np.dtype(np.float64)] * (n + lost + lost[:, None])
+    lost = 4 * (n + lost + lost[:, None])
+    relative = np.full(lost.shape, gamma(n + 7) + gamma(8))
+    tiny = np.full(lost.shape, TINY[np.dtype(np.float64)])
+    if lanes == FLOAT:
+        relative[:-2] = relative[:, :-2] = growth(min(n, tile) + 7, UNIT[FLOAT], n + 7) + gamma(8)
+        tiny[:-2] = tiny[:, :-2] = TINY[FLOAT]
+    return relative * (p.T @ p) + tiny * lost
 
 
 def columns_bound(panel: np.ndarray, z: np.ndarray) -> np.ndarray:

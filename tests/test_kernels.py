@@ -258,15 +258,20 @@ def panels(problem: Problem, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.array(reference.panel(X, y, s, shift.tolist())), np.array(reference.panel(X, y, None, shift.tolist()))
 
 
+def lanes_of(problem: Problem) -> list[np.dtype]:
+    """The precisions in which moments of the problem may be summed: that of X, and double."""
+    return [np.dtype(lanes) for lanes in {problem.X.dtype.type, np.float64}]
+
+
 def check_panel(problem: Problem, shift: np.ndarray, layouts: tuple[str, ...] = tuple(LAYOUTS)) -> None:
     X, y, s = problem.lists()
     expected = np.array(reference.panel(X, y, s, shift.tolist()))
     n, order = expected.shape
-    bound = bounds.panel_bound(expected)
-    for start, stop in {(0, n), (n // 2, n), (n // 3, n // 3 + 1)}:
+    for (start, stop), lanes in itertools.product({(0, n), (n // 2, n), (n // 3, n // 3 + 1)}, lanes_of(problem)):
+        bound = bounds.panel_bound(expected, lanes)
 
-        def run(block: RowBlock, start: int = start, stop: int = stop) -> np.ndarray:
-            out = np.full((stop - start, order), np.nan)
+        def run(block: RowBlock, start: int = start, stop: int = stop, lanes: np.dtype = lanes) -> np.ndarray:
+            out = np.full((stop - start, order), np.nan, lanes)
             _moments.fill_panel(block, start, shift, out)
             return out
 
@@ -279,14 +284,15 @@ def check_gram(problem: Problem, shift: np.ndarray, layouts: tuple[str, ...] = t
     panel, z = panels(problem, shift)
     order = panel.shape[1]
     expected = np.triu(reference.moments(X, y, s, shift.tolist()))  # the kernel leaves the lower triangle alone
+    for lanes in lanes_of(problem):
 
-    def run(block: RowBlock) -> np.ndarray:
-        out = np.zeros(order * order)
-        _moments.add_gram(block, shift, out)
-        return out.reshape(order, order)
+        def run(block: RowBlock, lanes: np.dtype = lanes) -> np.ndarray:
+            out = np.zeros(order * order)
+            _moments.add_gram(block, shift, out, lanes == np.float64)
+            return out.reshape(order, order)
 
-    names, computed = everywhere({name: row_block(problem, name) for name in layouts}, run)
-    assert_within(names, computed, expected, np.triu(bounds.moments_bound(panel, z)))
+        names, computed = everywhere({name: row_block(problem, name) for name in layouts}, run)
+        assert_within(names, computed, expected, np.triu(bounds.moments_bound(panel, z, lanes)))
 
 
 def check_columns(problem: Problem, shift: np.ndarray, layouts: tuple[str, ...] = tuple(LAYOUTS)) -> None:
@@ -338,25 +344,81 @@ def test_moments_of_every_size(d: int, kernel: str, dtype: type) -> None:
 
 
 @by_dtype
-@pytest.mark.parametrize("d", [1, 8, 63, 64, 65, 66, 130])
-def test_public_moments(d: int, dtype: type) -> None:
-    """`fg.Moments` about the shift it chose, from the kernel up to 64 columns and from BLAS above."""
-    for n in (1, 5, 300) if d < 60 else (1, 5):
-        problem = make_problem(n, d, dtype, seed=n, kind="offset")
+@pytest.mark.parametrize("in_double", [False, True], ids=["", "in double"])
+@pytest.mark.parametrize("by", ["the kernel", "BLAS"])
+@pytest.mark.parametrize("d", [1, 8, 17, 64])
+def test_public_moments(d: int, by: str, in_double: bool, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fg.Moments` about the shift it chose, with means far from zero and near."""
+    if by == "BLAS":
+        monkeypatch.setattr(fg.Moments, "KERNEL_WIDTH", 0)
+    lanes = np.dtype(np.float64 if in_double else dtype)
+    for n, kind in itertools.product((1, 5, 300) if d < 60 else (1, 90), ("offset", "gaussian")):
+        problem = make_problem(n, d, dtype, seed=n, kind=kind)
         for variant in (problem, problem.unweighted()):
             shift = fg.Moments(d).update(variant.X, variant.y, variant.s).shift
             X, y, s = variant.lists()
             expected, (panel, z) = np.array(reference.moments(X, y, s, shift.tolist())), panels(variant, shift)
+            if by == "BLAS" and kind == "gaussian" and n >= 90:
+                assert shift[:-1].any() == (variant.s is not None)
 
             def run(source: tuple, d: int = d) -> np.ndarray:
-                return fg.Moments(d).update(*source).gram
+                return fg.Moments(d, dtype=np.float64 if in_double else None).update(*source).gram
 
             sources = {
                 name: tuple(None if array is None else lay_out(array) for array in (variant.X, variant.y, variant.s))
                 for name, lay_out in LAYOUTS.items()
             }
             names, computed = everywhere(sources, run)
-            assert_within(names, computed, expected, bounds.moments_bound(panel, z))
+            assert_within(names, computed, expected, bounds.moments_bound(panel, z, lanes))
+            for gram in computed:
+                np.testing.assert_array_equal(gram, gram.T)
+
+
+@pytest.mark.parametrize("layout", ["C", "F"])
+@pytest.mark.parametrize("d", [3, 20])
+def test_float32_moments_of_many_rows(d: int, layout: str) -> None:
+    """What float32 lanes leave is within what `rounding` says, though the bound by counting is far above it."""
+    problem = make_problem(100_000, d, np.float32, seed=d, kind="offset")
+    X = np.asarray(problem.X, order=layout)
+    for s in (None, problem.s):
+        narrow = fg.Moments(d).update(X, problem.y, s)
+        wide = fg.Moments(d, dtype=np.float64).update(X, problem.y, s)
+        lengths = np.sqrt(np.diagonal(wide.gram))
+        off = np.abs(narrow.gram - wide.gram) / np.outer(lengths, lengths)
+        assert wide.rounding == 2.0**-52
+        assert narrow.rounding == 2.0**-20
+        assert 1e-12 < off.max() <= narrow.rounding / 4
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-24, 1e-20, 1e-17, 1.0, 1e15, 1e18, 1e20, 1e30])
+@pytest.mark.parametrize("where", ["X", "y", "s"])
+def test_moments_beyond_the_squares_of_float32(where: str, factor: float) -> None:
+    """What overflows float32 lanes, or loses digits at their other end, is summed in double."""
+    base = make_problem(300, 3, np.float32, seed=5, scaled=False)
+    arrays = {"X": base.X, "y": base.y, "s": base.s.astype(np.float64)}
+    arrays[where] = (arrays[where] * factor).astype(arrays[where].dtype)
+    narrow = fg.Moments(3).update(*arrays.values())
+    wide = fg.Moments(3, dtype=np.float64).update(*arrays.values())
+    lengths = np.sqrt(np.diagonal(wide.gram))
+    assert (np.abs(narrow.gram - wide.gram) <= 2.0**-20 * np.outer(lengths, lengths)).all()
+    assert (narrow.rounding == 2.0**-52) == (factor not in (1.0, 1e15) and not (where == "s" and factor > 1))
+
+
+def test_constant_columns_are_summed_in_float32() -> None:
+    """They are their own shift, so their squares are zeros without underflow."""
+    problem = make_problem(300, 3, np.float32, seed=5, scaled=False)
+    X = np.column_stack([problem.X, np.full(300, 0.1, np.float32), np.zeros(300, np.float32)])
+    assert fg.Moments(5).update(X, problem.y).rounding == 2.0**-20
+    X[150, 4] = 1e-30   # and this does underflow
+    assert fg.Moments(5).update(X, problem.y).rounding == 2.0**-52
+
+
+def test_a_shift_of_doubles_makes_double_moments() -> None:
+    """Moments that began with float64 rows keep their shift, which float32 lanes could not take from float32 rows."""
+    problem = make_problem(50, 3, np.float64, seed=1, kind="offset")
+    m = fg.Moments(3).update(problem.X, problem.y)
+    m.update(problem.X.astype(np.float32), problem.y)
+    assert m.rounding == 2.0**-52
 
 
 def test_merged_moments_are_those_of_the_whole() -> None:
@@ -383,7 +445,7 @@ def test_large_means_lose_nothing(dtype: type) -> None:
     X = (1e8 + rng.standard_normal((n, d)) * (64 if dtype is np.float32 else 1)).astype(dtype)
     y = 1e8 + rng.standard_normal(n)
     s = rng.uniform(0.5, 2, n)
-    moments = fg.Moments(d).update(X, y, s)
+    moments = fg.Moments(d, dtype=np.float64).update(X, y, s)
     sums, weight = moments.gram[-1, :-1], moments.weight
     centred = moments.gram[:-1, :-1] - np.outer(sums, sums) / weight
 
@@ -938,6 +1000,7 @@ def test_bound_is_not_far_above_the_error(dtype: type) -> None:
 @by_dtype
 @pytest.mark.parametrize("check", [check_gram, check_columns, check_panel])
 def test_moments_bounds_catch_wrong_sums(check: Callable, dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_double = dtype is np.float64 or check is check_columns
     problem = make_problem(40, 5, dtype, seed=8, scaled=False)
     shift = shifts(problem)[1]
     check(problem, shift)
@@ -946,7 +1009,8 @@ def test_moments_bounds_catch_wrong_sums(check: Callable, dtype: type, monkeypat
 
         def wrong(block: RowBlock, *arguments: object, right: Callable = right) -> None:
             right(block, *arguments)
-            arguments[-1].flat[1] *= 1 + 1e-12
+            out = next(a for a in arguments[::-1] if isinstance(a, np.ndarray))
+            out.flat[1] *= 1 + (1e-12 if in_double else 1e-4)
 
         monkeypatch.setattr(_moments, name, wrong)
     with pytest.raises(AssertionError, match="entries are off"):

@@ -7,42 +7,527 @@ shift of which the last entry is 0, and weights s_i, the kernels add over the ro
     columns:  sums[a] += sum_i s_i z_ia      and      sums[d + 2 + a] += sum_i s_i z_ia^2
 
 The Gram matrix thus holds X'X, X'y, y'y, and in its last column the sums of X, y and of the weights. A shift near
-the column means keeps what the means would cancel. Rows are converted to double, shifted and scaled by sqrt(s_i)
-into panels that stay in the cache; `panel` hands out such a panel for a matrix product made elsewhere. An argument
-`like` has X's type and no meaning else.
+the column means keeps what the means would cancel.
+
+`gram` copies tiles of rows, shifted and scaled by sqrt(s_i), into a panel that stays in the cache, and adds up the
+products of the panel's columns in registers. Panels are `lane`s: of X's own precision, or double for float X too.
+Everything carried from one tile to the next is double, and so are the sums of y and of the weights. The shape of X
+decides the shape of the panel:
+
+==================================  ====================================================================
+rows closer together than columns,  columns side by side: dot products of column by column, rows in the
+or at most FEW columns              lanes of a vector (`gram_columns`)
+otherwise                           strips of columns, a vector of each row after the other: outer products
+                                    of rows, columns in the lanes (`gram_rows`)
+==================================  ====================================================================
+
+An argument `like` has X's type, `lane_like` that of the panel, and no meaning else.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport sqrt
+from libc.string cimport memset
 
-from fastgd._targets cimport target_at, weight_at
+from fastgd._targets cimport load, target_at, weight_at
 from fastgd._types cimport MomentsKernels, Rows, real
 
+ctypedef fused lane:
+    float
+    double
+
+cdef extern from *:
+    """
+    #ifdef __AVX512F__
+    #define FASTGD_LEFT 8
+    #else
+    #define FASTGD_LEFT 4
+    #endif
+    static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+    """
+    enum:
+        LEFT "FASTGD_LEFT"      # columns that meet a strip at once: as many as there are registers for
+    void prefetch_line(const void *address) noexcept nogil
+
 cdef enum:
-    BLOCK_ROWS = 4          # a block of the Gram matrix that is summed in registers
-    BLOCK_COLS = 16
-    BLOCK = 64
-    PANEL_MAX = 256         # rows
-    PANEL_ELEMENTS = 4096   # what a panel may take of the L1 cache
-
-
-cdef inline Py_ssize_t padded(Py_ssize_t columns) noexcept nogil:
-    return (columns + BLOCK_COLS - 1) // BLOCK_COLS * BLOCK_COLS
-
-
-cdef inline Py_ssize_t panel_rows(Py_ssize_t width) noexcept nogil:
-    return min(max(<Py_ssize_t> PANEL_ELEMENTS // width, <Py_ssize_t> 16), <Py_ssize_t> PANEL_MAX)
+    VECTOR = 64             # bytes of a row in a strip
+    LANES_MAX = 16          # floats in a vector
+    LEFT_MAX = 8
+    SIDE_ROWS = 4
+    TILE = 256              # rows of a panel of strips
+    PITCH = 257             # and from one strip to the next, so that they do not share the same few lines of L1
+    LONG_TILE = 512         # rows of a panel of columns
+    COLUMN_PITCH = 528
+    FEW = 4                 # columns: rows of so few are taken apart into columns
+    MANY = 16               # columns of which dot products are taken; of more, rows are put together
+    NARROW = 4              # strips
+    TURN = 8                # columns, and
+    TURN_ROWS = 16          # rows that are turned at once
+    PANEL_MAX = 256         # rows of a panel that `columns` fills
+    PANEL_ELEMENTS = 4096   # what it may take of the L1 cache
 
 
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
     return -step if step < 0 else step
 
 
-# ---- panels: rows of [x, y, 1], shifted, scaled, double ------------------------------------------------------------
+cdef inline bint by_columns(const Rows *rows) noexcept nogil:
+    return rows.d <= (MANY if distance(rows.x_row) < distance(rows.x_col) else FEW)
+
+
+cdef inline Py_ssize_t rounded_up(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
+    return (size + unit - 1) // unit * unit
+
+
+cdef inline Py_ssize_t gram_bytes(const Rows *rows, lane lane_like) noexcept nogil:
+    """Scratch that `gram` needs."""
+    cdef Py_ssize_t lanes = VECTOR // <Py_ssize_t> sizeof(lane), strips = (rows.d + lanes - 1) // lanes
+    if by_columns(rows):
+        return (rows.d + 2) * (COLUMN_PITCH + 1) * sizeof(lane)
+    return strips * ((strips * lanes + 2) * lanes * <Py_ssize_t> sizeof(double) + (PITCH + 1) * VECTOR)
+
+
+# ---- targets and weights of a tile ---------------------------------------------------------------------------------
+
+cdef inline void load_sides(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *sums_out, lane *target,
+    lane *root
+) noexcept nogil:
+    """sqrt(s_i) (y_i - shift) and sqrt(s_i); and add y'y, the sum of y and that of the weights to the Gram matrix."""
+    cdef double t[LONG_TILE]
+    cdef double s[LONG_TILE]
+    cdef Py_ssize_t order = rows.d + 2, i
+    cdef double *corner = sums_out + (order - 2) * order + order - 2
+    cdef double origin = shift[rows.d], squares = 0, total = 0, weight = 0
+    if rows.targets.y == NULL:
+        memset(t, 0, count * sizeof(double))
+        origin = 0
+    else:
+        load(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, start, count, t)
+    if rows.targets.s == NULL:
+        for i in range(count):
+            t[i] -= origin
+            total += t[i]
+            squares += t[i] * t[i]
+            target[i] = <lane> t[i]
+        for i in range(count):
+            root[i] = 1
+        weight = count
+    else:
+        load(rows.targets.s, rows.targets.s_is_float, rows.targets.s_step, start, count, s)
+        for i in range(count):
+            t[i] -= origin
+            weight += s[i]
+            total += s[i] * t[i]
+            squares += s[i] * t[i] * t[i]
+        for i in range(count):
+            s[i] = sqrt(s[i])
+            root[i] = <lane> s[i]
+            target[i] = <lane> (s[i] * t[i])
+    corner[0] += squares
+    corner[1] += total
+    corner[order + 1] += weight
+
+
+# ---- rows: strips of columns ---------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t lanes_of(lane lane_like) noexcept nogil:
+    return VECTOR // <Py_ssize_t> sizeof(lane)
+
+
+cdef inline void copy_lanes(const real *x, const lane *origin, lane *out) noexcept nogil:
+    cdef lane row[LANES_MAX]
+    cdef Py_ssize_t k
+    for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+        row[k] = x[k] - origin[k]
+    for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+        out[k] = row[k]
+
+
+cdef inline void copy_rows(
+    const real *x, Py_ssize_t x_row, Py_ssize_t count, Py_ssize_t strips, const lane *origin, lane *panel
+) noexcept nogil:
+    """Whole strips of rows, read in vectors."""
+    cdef const real *from_x
+    cdef lane *out
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, strip, k
+    if strips <= NARROW:    # so many streams of memory at once are followed well, and rows then take less time
+        for strip in range(strips):
+            from_x = x + strip * lanes
+            out = panel + strip * PITCH * lanes
+            for i in range(count):
+                copy_lanes(from_x, origin, out)
+                from_x += x_row
+                out += lanes
+            origin += lanes
+    else:
+        for i in range(count):
+            for strip in range(strips):
+                copy_lanes(x + strip * lanes, origin + strip * lanes, panel + (strip * PITCH + i) * lanes)
+            x += x_row
+
+
+cdef inline void copy_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t columns, const lane *origin, lane *panel
+) noexcept nogil:
+    """Groups of eight columns of contiguous elements, sixteen rows at a time: gcc makes shuffles of vectors of this."""
+    cdef lane block[TURN_ROWS * TURN]
+    cdef const real *from_x
+    cdef lane *out
+    cdef lane o0, o1, o2, o3, o4, o5, o6, o7
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, j = 0, k, m
+    while j < columns:
+        o0 = origin[j]
+        o1 = origin[j + 1]
+        o2 = origin[j + 2]
+        o3 = origin[j + 3]
+        o4 = origin[j + 4]
+        o5 = origin[j + 5]
+        o6 = origin[j + 6]
+        o7 = origin[j + 7]
+        i = 0
+        while i < count:
+            from_x = x + j * x_col + i
+            out = panel + (j // lanes * PITCH + i) * lanes + j % lanes
+            for k in range(TURN):
+                prefetch_line(from_x + k * x_col + TILE)
+            for m in range(TURN_ROWS):
+                block[m * TURN] = from_x[m] - o0
+                block[m * TURN + 1] = from_x[x_col + m] - o1
+                block[m * TURN + 2] = from_x[2 * x_col + m] - o2
+                block[m * TURN + 3] = from_x[3 * x_col + m] - o3
+                block[m * TURN + 4] = from_x[4 * x_col + m] - o4
+                block[m * TURN + 5] = from_x[5 * x_col + m] - o5
+                block[m * TURN + 6] = from_x[6 * x_col + m] - o6
+                block[m * TURN + 7] = from_x[7 * x_col + m] - o7
+            for m in range(TURN_ROWS):
+                for k in range(TURN):
+                    out[m * lanes + k] = block[m * TURN + k]
+            i += TURN_ROWS
+        j += TURN
+
+
+cdef inline void scale_rows(Py_ssize_t count, Py_ssize_t strips, const lane *root, lane *panel) noexcept nogil:
+    cdef lane row[LANES_MAX]
+    cdef lane *out
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, strip, k
+    for strip in range(strips):
+        for i in range(count):
+            out = panel + (strip * PITCH + i) * lanes
+            for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+                row[k] = out[k] * root[i]
+            for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+                out[k] = row[k]
+
+
+cdef inline void copy_rest(
+    const Rows *rows, const real *x, Py_ssize_t start, Py_ssize_t count, Py_ssize_t first, const lane *origin,
+    lane *panel
+) noexcept nogil:
+    """Columns from `first` on of rows from `start` on, element by element."""
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, j
+    cdef lane *out
+    for j in range(first, rows.d):
+        out = panel + j // lanes * PITCH * lanes + j % lanes
+        for i in range(start, count):
+            out[i * lanes] = x[i * rows.x_row + j * rows.x_col] - origin[j]
+
+
+cdef inline Py_ssize_t whole_rows(const Rows *rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t reach) noexcept nogil:
+    """The first so many rows of a tile after whose start `reach` elements can be read, though they have only d."""
+    if reach <= rows.d:
+        return count
+    if rows.x_row < rows.d:
+        return 0
+    return max(<Py_ssize_t> 0, min(count, rows.n - start - 1 - (reach - rows.d - 1) // rows.x_row))
+
+
+cdef inline void fill_strips(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const lane *origin, const lane *root, lane *panel, real like
+) noexcept nogil:
+    """panel[(j // lanes * PITCH + i) * lanes + j % lanes] = sqrt(s_i) (x_ij - shift_j).
+
+    The last strip's lanes beyond column d hold anything: what becomes of them is dropped.
+    """
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), strips = (rows.d + lanes - 1) // lanes, whole, even
+    cdef const real *x = <const real *> rows.X + start * rows.x_row
+    if rows.x_col == 1:
+        whole = whole_rows(rows, start, count, strips * lanes)
+        even = rows.d // lanes
+        copy_rows(x, rows.x_row, whole, strips, origin, panel)
+        copy_rows(x + whole * rows.x_row, rows.x_row, count - whole, even, origin, panel + whole * lanes)
+        copy_rest(rows, x, whole, count, even * lanes, origin, panel)
+    elif rows.x_row == 1:
+        whole = count // TURN_ROWS * TURN_ROWS
+        even = rows.d // TURN * TURN
+        copy_columns(x, rows.x_col, whole, even, origin, panel)
+        copy_rest(rows, x, whole, count, 0, origin, panel)
+        copy_rest(rows, x, 0, whole, even, origin, panel)
+    else:
+        copy_rest(rows, x, 0, count, 0, origin, panel)
+    if rows.targets.s != NULL:
+        scale_rows(count, strips, root, panel)
+
+
+cdef inline void add_outer(const lane *left, const lane *right, lane *block) noexcept nogil:
+    """block[a * lanes + k] += left[a] right[k] for four a."""
+    cdef lane l0 = left[0], l1 = left[1], l2 = left[2], l3 = left[3]
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), k
+    for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+        block[k] += l0 * right[k]
+        block[lanes + k] += l1 * right[k]
+        block[2 * lanes + k] += l2 * right[k]
+        block[3 * lanes + k] += l3 * right[k]
+
+
+cdef inline void gram_block(
+    const lane *left, const lane *right, Py_ssize_t count, const int columns, const char *ahead, double *sums_out
+) noexcept nogil:
+    """sums[a * lanes + k] += sum_i left[i, a] right[i, k] for 4 or 8 columns a, a literal.
+
+    Each row asks for a line of what will be read next, from `ahead` on.
+    """
+    cdef lane block[LEFT_MAX * LANES_MAX]
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, k
+    for k in range(columns * lanes):
+        block[k] = 0
+    for i in range(count):
+        prefetch_line(ahead + i * VECTOR)
+        add_outer(left + i * lanes, right + i * lanes, block)
+        if columns == LEFT_MAX:
+            add_outer(left + i * lanes + 4, right + i * lanes, block + 4 * lanes)
+    for k in range(columns * lanes):
+        sums_out[k] += block[k]
+
+
+cdef void gram_block_4(
+    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, double *sums_out
+) noexcept nogil:
+    gram_block(left, right, count, 4, ahead, sums_out)
+
+
+cdef void gram_block_8(
+    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, double *sums_out
+) noexcept nogil:
+    gram_block(left, right, count, LEFT_MAX, ahead, sums_out)
+
+
+cdef void side_block(
+    const lane *strip, const lane *target, const lane *root, Py_ssize_t count, double *sums_out
+) noexcept nogil:
+    """The strip's products with the targets and with the roots of the weights: a vector of each.
+
+    Targets and roots of zero follow the last row up to a multiple of SIDE_ROWS.
+    """
+    cdef lane block[2 * SIDE_ROWS * LANES_MAX]
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i = 0, k
+    for k in range(2 * SIDE_ROWS * lanes):
+        block[k] = 0
+    while i < count:
+        for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+            block[k] += target[i] * strip[k]
+            block[lanes + k] += root[i] * strip[k]
+            block[2 * lanes + k] += target[i + 1] * strip[lanes + k]
+            block[3 * lanes + k] += root[i + 1] * strip[lanes + k]
+            block[4 * lanes + k] += target[i + 2] * strip[2 * lanes + k]
+            block[5 * lanes + k] += root[i + 2] * strip[2 * lanes + k]
+            block[6 * lanes + k] += target[i + 3] * strip[3 * lanes + k]
+            block[7 * lanes + k] += root[i + 3] * strip[3 * lanes + k]
+        strip += SIDE_ROWS * lanes
+        i += SIDE_ROWS
+    for k in range(2 * lanes):
+        sums_out[k] += (<double> block[k] + block[2 * lanes + k]) + (<double> block[4 * lanes + k] + block[6 * lanes + k])
+
+
+cdef void collect_rows(
+    const double *sums, Py_ssize_t d, Py_ssize_t lanes, Py_ssize_t height, double *sums_out
+) noexcept nogil:
+    cdef const double *column
+    cdef Py_ssize_t order = d + 2, a, b
+    for b in range(d):
+        column = sums + b // lanes * height * lanes + b % lanes
+        for a in range(b, d):
+            sums_out[b * order + a] += column[a * lanes]
+        sums_out[b * order + d] += column[(height - 2) * lanes]
+        sums_out[b * order + d + 1] += column[(height - 1) * lanes]
+
+
+cdef inline void gram_rows(
+    const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
+) noexcept nogil:
+    """The sums of columns a and b, b in the lanes, are carried at sums[b // lanes][a][b % lanes], a from b's strip on.
+
+    After those of the columns follow those of the targets and of the roots of the weights.
+    """
+    cdef Py_ssize_t lanes = lanes_of(lane_like), d = rows.d, strips = (d + lanes - 1) // lanes
+    cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j, k
+    cdef lane target[TILE + SIDE_ROWS]
+    cdef lane root[TILE + SIDE_ROWS]
+    cdef const char *ahead
+    cdef double *sums = <double *> scratch
+    cdef lane *panel = <lane *> (sums + height * strips * lanes)
+    cdef lane *origin = panel + strips * PITCH * lanes
+    cdef lane *left
+    cdef lane *right
+    memset(scratch, 0, gram_bytes(rows, lane_like))
+    for j in range(d):
+        origin[j] = <lane> shift[j]
+    while start < rows.n:
+        count = min(<Py_ssize_t> TILE, rows.n - start)
+        load_sides(rows, start, count, shift, sums_out, target, root)
+        for k in range(SIDE_ROWS):
+            target[count + k] = root[count + k] = 0
+        fill_strips(rows, start, count, origin, root, panel, like)
+        for b in range(strips):
+            right = panel + b * PITCH * lanes
+            side_block(right, target, root, count, sums + (b * height + height - 2) * lanes)
+            ahead = <const char *> right
+            if rows.x_col == 1:
+                ahead = <const char *> (<const real *> rows.X + (start + count) * rows.x_row) + b * TILE * VECTOR
+            a = b * lanes
+            while a < d:
+                left = panel + a // lanes * PITCH * lanes + a % lanes
+                if LEFT == LEFT_MAX and a + 4 < d:
+                    gram_block_8(left, right, count, ahead, sums + (b * height + a) * lanes)
+                    a += LEFT_MAX
+                else:
+                    gram_block_4(left, right, count, ahead, sums + (b * height + a) * lanes)
+                    a += 4
+                ahead = <const char *> right
+        start += count
+    collect_rows(sums, d, lanes, height, sums_out)
+
+
+# ---- columns -------------------------------------------------------------------------------------------------------
+
+cdef inline void transpose(
+    const real *x, Py_ssize_t count, const int d, const lane *origin, lane *out
+) noexcept nogil:
+    """out[j * COLUMN_PITCH + i] = x[i * d + j] - origin[j]; `d` is a literal, so that rows are shuffled as vectors."""
+    cdef Py_ssize_t i, j
+    for i in range(count):
+        for j in range(d):
+            out[j * COLUMN_PITCH + i] = x[i * d + j] - origin[j]
+
+
+cdef inline void fill_columns(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const lane *origin, const lane *root, lane *panel, real like
+) noexcept nogil:
+    """panel[j * COLUMN_PITCH + i] = sqrt(s_i) (x_ij - shift_j)."""
+    cdef const real *x = <const real *> rows.X + start * rows.x_row
+    cdef lane *out
+    cdef lane shift
+    cdef Py_ssize_t d = rows.d, i, j
+    if rows.x_col == 1 and rows.x_row == d == 2:
+        transpose(x, count, 2, origin, panel)
+    elif rows.x_col == 1 and rows.x_row == d == 3:
+        transpose(x, count, 3, origin, panel)
+    elif rows.x_col == 1 and rows.x_row == d == 4:
+        transpose(x, count, 4, origin, panel)
+    else:
+        for j in range(d):
+            out = panel + j * COLUMN_PITCH
+            shift = origin[j]
+            if rows.x_row == 1:
+                for i in range(count):
+                    out[i] = x[j * rows.x_col + i] - shift
+            else:
+                for i in range(count):
+                    out[i] = x[j * rows.x_col + i * rows.x_row] - shift
+    if rows.targets.s != NULL:
+        for j in range(d):
+            for i in range(count):
+                panel[j * COLUMN_PITCH + i] *= root[i]
+
+
+cdef inline void dots(
+    const lane *left, Py_ssize_t columns, const lane *right, Py_ssize_t pairs, Py_ssize_t count, double *out
+) noexcept nogil:
+    """out[2 * a + b] = the product of column a of at most 4 on the left and column b of at most 2 on the right."""
+    cdef const lane *p = left
+    cdef const lane *q = left + min(<Py_ssize_t> 1, columns - 1) * COLUMN_PITCH
+    cdef const lane *r = left + min(<Py_ssize_t> 2, columns - 1) * COLUMN_PITCH
+    cdef const lane *s = left + min(<Py_ssize_t> 3, columns - 1) * COLUMN_PITCH
+    cdef const lane *u = right
+    cdef const lane *v = right + (pairs - 1) * COLUMN_PITCH
+    cdef lane pu = 0, pv = 0, qu = 0, qv = 0, ru = 0, rv = 0, su = 0, sv = 0
+    cdef Py_ssize_t i
+    if columns <= 2:
+        for i in range(count):
+            pu += p[i] * u[i]
+            pv += p[i] * v[i]
+            qu += q[i] * u[i]
+            qv += q[i] * v[i]
+    else:
+        for i in range(count):
+            pu += p[i] * u[i]
+            pv += p[i] * v[i]
+            qu += q[i] * u[i]
+            qv += q[i] * v[i]
+            ru += r[i] * u[i]
+            rv += r[i] * v[i]
+            su += s[i] * u[i]
+            sv += s[i] * v[i]
+    out[0] = pu
+    out[1] = pv
+    out[2] = qu
+    out[3] = qv
+    out[4] = ru
+    out[5] = rv
+    out[6] = su
+    out[7] = sv
+
+
+cdef inline void prefetch_next(const Rows *rows, Py_ssize_t start, Py_ssize_t j, real like) noexcept nogil:
+    """Ask for the share of column j in the tile that starts there."""
+    cdef const real *x = <const real *> rows.X + start * rows.x_row
+    cdef Py_ssize_t line
+    if rows.x_row == 1:
+        x += j * rows.x_col
+    elif rows.x_row == rows.d:
+        x += j * LONG_TILE
+    else:
+        return
+    for line in range(LONG_TILE * <Py_ssize_t> sizeof(real) // 64):
+        prefetch_line(<const char *> x + 64 * line)
+
+
+cdef inline void gram_columns(
+    const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
+) noexcept nogil:
+    cdef Py_ssize_t d = rows.d, order = d + 2, start = 0, count, a, b, j, k
+    cdef lane *panel = <lane *> scratch
+    cdef lane *origin = panel + order * COLUMN_PITCH
+    cdef double products[8]
+    for j in range(d):
+        origin[j] = <lane> shift[j]
+    while start < rows.n:
+        count = min(<Py_ssize_t> LONG_TILE, rows.n - start)
+        load_sides(
+            rows, start, count, shift, sums_out, panel + d * COLUMN_PITCH, panel + (d + 1) * COLUMN_PITCH
+        )
+        fill_columns(rows, start, count, origin, panel + (d + 1) * COLUMN_PITCH, panel, like)
+        b = 0
+        while b < order:
+            for j in range(b, min(b + 2, d)):
+                prefetch_next(rows, start + count, j, like)
+            a = 0
+            while a < min(b + 2, d):
+                dots(
+                    panel + a * COLUMN_PITCH, min(<Py_ssize_t> 4, d - a), panel + b * COLUMN_PITCH,
+                    min(<Py_ssize_t> 2, order - b), count, products
+                )
+                for j in range(a, min(a + 4, d)):
+                    for k in range(max(b, j), min(b + 2, order)):
+                        sums_out[j * order + k] += products[2 * (j - a) + k - b]
+                a += 4
+            b += 2
+        start += count
+
+
+# ---- panels of whole rows of [x, y, 1], shifted and scaled ---------------------------------------------------------
 
 cdef inline void shift_in(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width,
-    real like
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, lane *panel, Py_ssize_t width, real like
 ) noexcept nogil:
     """The first d columns of the panel: X less its shift, walking X in the order of its memory."""
     cdef const real *x = <const real *> rows.X + start * rows.x_row
@@ -50,77 +535,32 @@ cdef inline void shift_in(
     if rows.x_col == 1:
         for i in range(count):
             for j in range(rows.d):
-                panel[i * width + j] = x[i * rows.x_row + j] - shift[j]
+                panel[i * width + j] = <lane> (x[i * rows.x_row + j] - shift[j])
     elif distance(rows.x_row) < distance(rows.x_col):
         for j in range(rows.d):
             for i in range(count):
-                panel[i * width + j] = x[i * rows.x_row + j * rows.x_col] - shift[j]
+                panel[i * width + j] = <lane> (x[i * rows.x_row + j * rows.x_col] - shift[j])
     else:
         for i in range(count):
             for j in range(rows.d):
-                panel[i * width + j] = x[i * rows.x_row + j * rows.x_col] - shift[j]
+                panel[i * width + j] = <lane> (x[i * rows.x_row + j * rows.x_col] - shift[j])
 
 
 cdef inline void fill_panel(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel, Py_ssize_t width,
-    real like
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, lane *panel, real like
 ) noexcept nogil:
-    cdef Py_ssize_t i, j, row, d = rows.d
+    cdef Py_ssize_t i, j, row, d = rows.d, width = rows.d + 2
     cdef double scale
     shift_in(rows, start, count, shift, panel, width, like)
     for i in range(count):
         row = start + i
-        panel[i * width + d] = target_at(&rows.targets, row) - shift[d] if rows.targets.y != NULL else 0.0
+        panel[i * width + d] = <lane> (target_at(&rows.targets, row) - shift[d]) if rows.targets.y != NULL else 0.0
         panel[i * width + d + 1] = 1.0
-        for j in range(d + 2, width):
-            panel[i * width + j] = 0.0
     if rows.targets.s != NULL:
         for i in range(count):
             scale = sqrt(weight_at(&rows.targets, start + i))
-            for j in range(d + 2):
-                panel[i * width + j] *= scale
-
-
-# ---- sums over a panel -----------------------------------------------------------------------------------------------
-
-cdef void gram_block(
-    const double *left, const double *right, Py_ssize_t width, Py_ssize_t count, double *block_out
-) noexcept nogil:
-    """block_out[a, k] = sum_i left[i, a] right[i, k]."""
-    cdef double block[BLOCK]
-    cdef Py_ssize_t i, k
-    cdef double l0, l1, l2, l3
-    for k in range(BLOCK):
-        block[k] = 0
-    for i in range(count):
-        l0 = left[i * width]
-        l1 = left[i * width + 1]
-        l2 = left[i * width + 2]
-        l3 = left[i * width + 3]
-        for k in range(BLOCK_COLS):
-            block[k] += l0 * right[i * width + k]
-            block[BLOCK_COLS + k] += l1 * right[i * width + k]
-            block[2 * BLOCK_COLS + k] += l2 * right[i * width + k]
-            block[3 * BLOCK_COLS + k] += l3 * right[i * width + k]
-    for k in range(BLOCK):
-        block_out[k] = block[k]
-
-
-cdef void add_gram(
-    const double *panel, Py_ssize_t width, Py_ssize_t count, Py_ssize_t order, double *sums_out
-) noexcept nogil:
-    """Add the panel's Gram matrix above and on the diagonal, block by block."""
-    cdef double block[BLOCK]
-    cdef Py_ssize_t a, b = 0, j, k
-    while b < width:
-        a = 0
-        while a < min(b + BLOCK_COLS, order):
-            gram_block(panel + a, panel + b, width, count, block)
-            for j in range(a, min(a + BLOCK_ROWS, order)):
-                for k in range(max(b, j), min(b + BLOCK_COLS, order)):
-                    sums_out[j * order + k] += block[(j - a) * BLOCK_COLS + k - b]
-            a += BLOCK_ROWS
-        b += BLOCK_COLS
+            for j in range(width):
+                panel[i * width + j] = <lane> (panel[i * width + j] * scale)
 
 
 cdef void add_columns(
@@ -139,57 +579,81 @@ cdef void add_columns(
 
 # ---- the kernels of the table ----------------------------------------------------------------------------------------
 
-cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
-    """Doubles of scratch that `gram` and `columns` need for these rows."""
-    cdef Py_ssize_t width = padded(rows.d + 2)
-    return width * panel_rows(width)
+cdef inline Py_ssize_t panel_rows(Py_ssize_t width) noexcept nogil:
+    return min(max(<Py_ssize_t> PANEL_ELEMENTS // width, <Py_ssize_t> 16), <Py_ssize_t> PANEL_MAX)
 
 
-cdef inline void sum_panels(
-    const Rows *rows, const double *shift, double *sums_out, double *panel, bint gram, real like
+cdef Py_ssize_t scratch_bytes(const Rows *rows) noexcept nogil:
+    """Bytes of scratch, at an address that is a multiple of VECTOR, that `gram` and `columns` need for these rows."""
+    cdef Py_ssize_t width = rows.d + 2
+    return max(
+        gram_bytes(rows, <float> 0), gram_bytes(rows, <double> 0),
+        width * panel_rows(width) * <Py_ssize_t> sizeof(double),
+    )
+
+
+cdef inline void gram(
+    const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
 ) noexcept nogil:
-    cdef Py_ssize_t order = rows.d + 2, width = padded(order), start = 0, count
+    if by_columns(rows):
+        gram_columns(rows, shift, sums_out, scratch, lane_like, like)
+    else:
+        gram_rows(rows, shift, sums_out, scratch, lane_like, like)
+
+
+cdef inline void columns(
+    const Rows *rows, const double *shift, double *sums_out, double *panel, real like
+) noexcept nogil:
+    cdef Py_ssize_t width = rows.d + 2, start = 0, count
     while start < rows.n:
         count = min(panel_rows(width), rows.n - start)
-        fill_panel(rows, start, count, shift, panel, width, like)
-        if gram:
-            add_gram(panel, width, count, order, sums_out)
-        else:
-            add_columns(panel, width, count, order, sums_out)
+        fill_panel(rows, start, count, shift, panel, like)
+        add_columns(panel, width, count, width, sums_out)
         start += count
 
 
-cdef void gram_f32(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil:
-    sum_panels(rows, shift, sums_out, scratch, True, <float> 0)
+cdef void gram_f32(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    gram(rows, shift, sums_out, scratch, <float> 0, <float> 0)
 
 
-cdef void gram_f64(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil:
-    sum_panels(rows, shift, sums_out, scratch, True, <double> 0)
+cdef void gram_f32_in_double(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    gram(rows, shift, sums_out, scratch, <double> 0, <float> 0)
 
 
-cdef void columns_f32(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil:
-    sum_panels(rows, shift, sums_out, scratch, False, <float> 0)
+cdef void gram_f64(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    gram(rows, shift, sums_out, scratch, <double> 0, <double> 0)
 
 
-cdef void columns_f64(const Rows *rows, const double *shift, double *sums_out, double *scratch) noexcept nogil:
-    sum_panels(rows, shift, sums_out, scratch, False, <double> 0)
+cdef void columns_f32(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    columns(rows, shift, sums_out, <double *> scratch, <float> 0)
+
+
+cdef void columns_f64(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    columns(rows, shift, sums_out, <double *> scratch, <double> 0)
 
 
 cdef void panel_f32(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, void *panel_out
 ) noexcept nogil:
-    fill_panel(rows, start, count, shift, panel_out, rows.d + 2, <float> 0)
+    fill_panel(rows, start, count, shift, <float *> panel_out, <float> 0)
+
+
+cdef void panel_f32_in_double(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, void *panel_out
+) noexcept nogil:
+    fill_panel(rows, start, count, shift, <double *> panel_out, <float> 0)
 
 
 cdef void panel_f64(
-    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, void *panel_out
 ) noexcept nogil:
-    fill_panel(rows, start, count, shift, panel_out, rows.d + 2, <double> 0)
+    fill_panel(rows, start, count, shift, <double *> panel_out, <double> 0)
 
 
 cdef MomentsKernels kernels = MomentsKernels(
-    gram_f32=gram_f32, gram_f64=gram_f64, columns_f32=columns_f32, columns_f64=columns_f64,
-    panel_f32=panel_f32, panel_f64=panel_f64, scratch_reals=scratch_reals,
+    gram_f32=gram_f32, gram_f32_in_double=gram_f32_in_double, gram_f64=gram_f64, columns_f32=columns_f32,
+    columns_f64=columns_f64, panel_f32=panel_f32, panel_f32_in_double=panel_f32_in_double, panel_f64=panel_f64,
+    scratch_bytes=scratch_bytes,
 )
 
 table = PyCapsule_New(&kernels, "fastgd.MomentsKernels", NULL)
