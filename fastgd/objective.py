@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fastgd import _moments, _mse
+from fastgd import _moments, _mse, _sparse
 from fastgd import _validation as validate
 from fastgd._blocks import Block, row_blocks
+from fastgd._csr import CSR
 from fastgd._engine import resolve_threads, sum_blocks
 from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
@@ -78,9 +79,11 @@ class MSE(_mse.DenseMSE):
         self.dtype = validate.kernel_dtype(self.X.dtype)
         self.blocks: list[Block] = row_blocks(self.X, self.y, self.sample_weight)
         only = self.blocks[0] if len(self.blocks) == 1 and isinstance(self.blocks[0], RowBlock) else None
+        self._doors: Any = _sparse if isinstance(self.X, CSR) else _mse
         super().__init__(
-            (self.X, self.y, self.sample_weight),
+            (*(self.X.arrays if isinstance(self.X, CSR) else (self.X,)), self.y, self.sample_weight),
             only,
+            self.X.shape[1],
             total_weight,
             validate.as_flag(fit_intercept, "fit_intercept"),
             validate.as_number(l2, "l2", least=0),
@@ -104,7 +107,8 @@ class MSE(_mse.DenseMSE):
         self, w: np.ndarray, b: float, sums: np.ndarray, with_gradient: bool, curvature: bool
     ) -> None:
         """Fill `sums` from all blocks: what `DenseMSE` does itself where there is a single native one."""
-        add = _mse.add_curvature if curvature else _mse.add_sums if with_gradient else _mse.add_value
+        doors = self._doors
+        add = doors.add_curvature if curvature else doors.add_sums if with_gradient else doors.add_value
         sums[:] = sum_blocks(
             self.blocks, lambda rows, out: add(rows, w, b, out), self.n_features + 2, self.n_threads
         )
@@ -236,13 +240,13 @@ class SecondMoments:
         shift = self.shift if self.n_samples else typical_row(X, y, weights)
         order = self.n_features + 2
         blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
-        if self.n_features <= self.KERNEL_WIDTH:
+        if self.n_features <= self.KERNEL_WIDTH and not isinstance(X, CSR):
             gram = sum_blocks(
                 blocks, lambda rows, out: _moments.add_gram(rows, shift, out), order * order, self.n_threads
             ).reshape(order, order)
             gram = np.triu(gram) + np.triu(gram, 1).T
         else:
-            gram = gram_by_panels(blocks, shift)
+            gram = gram_by_panels(blocks, shift, _sparse if isinstance(X, CSR) else _moments)
         if not np.isfinite(gram).all():
             validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
             raise OverflowError("the second moments of X and y overflow; scale the data down")
@@ -281,7 +285,7 @@ class SecondMoments:
         return self.shift + self.gram[-1, :-1] / self.weight
 
 
-def typical_row(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def typical_row(X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """A row amid the others, as double: of the first, middle and last row the middle value of each column.
 
     As a shift it needs to be near the means only; the middle of three is also when one of the rows is an outlier. Rows
@@ -305,14 +309,17 @@ def first_weighted(weights: np.ndarray | None, start: int) -> int:
 
 
 def refuse_underflow(
-    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
+    X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
 ) -> None:
     """Raise OverflowError if squares about the shift have lost their digits, or all, to the end of float64's range.
 
     Those of a constant column are zero too, but all its entries are the shift.
     """
     step = 1 << 16
-    for column in np.flatnonzero(squares[:-1] < TINIEST_SQUARE * squares[-1]):
+    columns = np.flatnonzero(squares[:-1] < TINIEST_SQUARE * squares[-1])
+    if len(columns) and isinstance(X, CSR):  # of which many may be empty
+        columns = columns[np.append((shift[:-1] != 0) | X.held(), True)[columns]]
+    for column in columns:
         values = X[:, column] if column < X.shape[1] else y
         for start in range(0, len(values), step):
             varies = values[start : start + step] != shift[column]
@@ -323,7 +330,7 @@ def refuse_underflow(
                 raise OverflowError(f"the squares of {name} are too small for float64; scale it up")
 
 
-def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
+def gram_by_panels(blocks: list[Block], shift: np.ndarray, doors: Any = _moments) -> np.ndarray:
     """The Gram matrix by BLAS, from panels of so many rows that adding up their products stays cheap."""
     order = len(shift) + 1
     gram = np.zeros((order, order))
@@ -333,7 +340,7 @@ def gram_by_panels(blocks: list[Block], shift: np.ndarray) -> np.ndarray:
         for rows in block.pieces():
             for start in range(0, len(rows), len(panel)):
                 part = panel[: len(rows) - start]
-                _moments.fill_panel(rows, start, shift, part)
+                doors.fill_panel(rows, start, shift, part)
                 with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks at the sums
                     gram += np.matmul(part.T, part, out=product)
     return gram
@@ -343,8 +350,9 @@ def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A shift, and about it the sums and the sums of squares of the columns of [X, y, 1], in one pass over X."""
     shift = typical_row(objective.X, objective.y, objective.sample_weight)
     order = len(shift) + 1
+    doors = _sparse if isinstance(objective.X, CSR) else _moments
     sums = sum_blocks(
-        objective.blocks, lambda rows, out: _moments.add_columns(rows, shift, out), 2 * order, objective.n_threads
+        objective.blocks, lambda rows, out: doors.add_columns(rows, shift, out), 2 * order, objective.n_threads
     )
     if not np.isfinite(sums).all():
         validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)
