@@ -21,8 +21,8 @@ DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
 JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
 
 # Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
-FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_sgd")
-KERNELS = ("mse", "moments", "sgd")
+FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_sparse", "_sgd")
+KERNELS = ("mse", "moments", "sparse", "sgd")
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"x86-64-v3": ["-march=x86-64-v3"], "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
@@ -33,9 +33,11 @@ FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "
 # The loops over 16 lanes must reach the vectoriser as loops, which gcc would unroll completely before it; and it must
 # not jam two rows together, which moves sums from registers to memory.
 KERNEL_FLAGS = ["--param", "max-completely-peel-times=7", "-fno-loop-unroll-and-jam"]
+# Entries of sparse rows are met one by one; gcc would put vectors of them together element by element.
+KERNEL_FLAGS_OF = {"sparse": ["-fno-tree-vectorize"]}
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:
-    FLAGS, KERNEL_FLAGS, KERNEL_MACROS = ["-O1", "-g"], [], []
+    FLAGS, KERNEL_FLAGS, KERNEL_FLAGS_OF, KERNEL_MACROS = ["-O1", "-g"], [], {}, []
 
 DIRECTIVES = {
     "language_level": "3",
@@ -83,7 +85,8 @@ for level, march in LEVELS.items():
         level,
         [
             extension(
-                f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx", march + KERNEL_FLAGS, KERNEL_MACROS
+                f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx",
+                march + KERNEL_FLAGS + KERNEL_FLAGS_OF.get(name, []), KERNEL_MACROS,
             )
             for name in KERNELS
         ],

@@ -8,30 +8,37 @@ buffers of `PIECE_BYTES`, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from fastgd._csr import CSR
 from fastgd._rows import RowBlock, is_native
+from fastgd._sparse import SparseBlock
 from fastgd._validation import kernel_dtype
 
-__all__ = ["Block", "row_blocks"]
+__all__ = ["Block", "Native", "row_blocks", "sparse_blocks"]
 
 BLOCK_BYTES = 1 << 21   # a pass over fewer bytes is too short to share among threads
 PIECE_BYTES = 1 << 19
 MAX_BLOCKS = 64
 WHOLE_TILES = 256       # blocks end where the kernels' tiles do
 LONG_RUN = 4096         # rows that a block keeps together where columns are contiguous
+SUMS_SHARE = 50         # sums of sparse blocks take at most this fraction of X's bytes
+
+
+#: What a kernel reads at once.
+Native = RowBlock | SparseBlock
 
 
 class Block(Protocol):
     """Rows that can be read as native blocks, piece by piece."""
 
     @property
-    def X(self) -> np.ndarray: ...
+    def X(self) -> np.ndarray | CSR: ...
 
-    def pieces(self) -> Iterable[RowBlock]: ...
+    def pieces(self) -> Iterable[Native]: ...
 
 
 class ConvertedBlock:
@@ -52,22 +59,41 @@ class ConvertedBlock:
             )
 
 
+class ConvertedSparseBlock:
+    """Sparse rows whose data, targets or weights no kernel reads in place; their indices it does."""
+
+    def __init__(self, X: CSR, y: np.ndarray | None, s: np.ndarray | None) -> None:
+        self.X, self.y, self.s = X, y, s
+
+    def pieces(self) -> Iterator[SparseBlock]:
+        dtype = kernel_dtype(self.X.dtype)
+        for start, stop in self.X.cuts(PIECE_BYTES // dtype.itemsize):
+            rows, part = self.X[start:stop], slice(start, stop)
+            yield SparseBlock(
+                CSR(np.require(rows.data, dtype, ["C", "A"]), rows.indices, rows.indptr, rows.shape[1]),
+                None if self.y is None else np.require(self.y[part], np.float64, ["C", "A"]),
+                None if self.s is None else np.require(self.s[part], np.float64, ["C", "A"]),
+            )
+
+
 def rows_per_block(n_samples: int, row_bytes: int, least: int) -> int:
     """Rows in a block: at most MAX_BLOCKS blocks, each of at least BLOCK_BYTES and `least` rows."""
     rows = max(-(-n_samples // MAX_BLOCKS), -(-BLOCK_BYTES // row_bytes), least)
     return -(-rows // WHOLE_TILES) * WHOLE_TILES
 
 
-def row_blocks(X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None, least: int = 512) -> list[Block]:
+def row_blocks(X: np.ndarray | CSR, y: np.ndarray | None, s: np.ndarray | None, least: int = 512) -> list[Block]:
     """The blocks of an array, in order.
 
     Parameters
     ----------
     X, y, s : ndarray
-        Validated data, targets and weights of matching lengths.
+        Validated data, targets and weights of matching lengths; X may be CSR.
     least : int
         Rows a block must at least have: what is kept for each block must stay small beside its rows.
     """
+    if isinstance(X, CSR):
+        return [*sparse_blocks(X, y, s)]
     native = all(array is None or is_native(array) for array in (X, y, s))
     kind = RowBlock if native else ConvertedBlock
     if X.strides[0] == X.itemsize and X.shape[1] > 1:
@@ -78,4 +104,16 @@ def row_blocks(X: np.ndarray, y: np.ndarray | None, s: np.ndarray | None, least:
     return [
         kind(X[part], None if y is None else y[part], None if s is None else s[part])
         for part in (slice(start, start + rows) for start in range(0, len(X), rows))
+    ]
+
+
+def sparse_blocks(X: CSR, y: np.ndarray | None, s: np.ndarray | None) -> Sequence[SparseBlock | ConvertedSparseBlock]:
+    """The blocks of sparse rows: as many entries in each, so few of them that their sums stay small beside X."""
+    native = X.data.flags.c_contiguous and all(array is None or is_native(array) for array in (X.data, y, s))
+    kind = SparseBlock if native else ConvertedSparseBlock
+    count = min(MAX_BLOCKS, X.nbytes // BLOCK_BYTES, X.nbytes // (SUMS_SHARE * 8 * (X.shape[1] + 2)))
+    starts = sorted({0, *(X.row_of(len(X.data) * k // count) for k in range(1, count))})
+    return [
+        kind(X[part], None if y is None else y[part], None if s is None else s[part])
+        for part in map(slice, starts, [*starts[1:], len(X)])
     ]

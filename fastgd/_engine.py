@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from fastgd._blocks import Block
-from fastgd._rows import RowBlock
 from fastgd._validation import as_positive_integer
 
 __all__ = ["resolve_threads", "sum_blocks"]
@@ -24,7 +23,7 @@ __all__ = ["resolve_threads", "sum_blocks"]
 #: Bytes of X below which a pass ends before a second thread would have helped.
 SHARED_BYTES = 1 << 24
 
-Kernel = Callable[[RowBlock, np.ndarray], Any]
+Kernel = Callable[[Any, np.ndarray], Any]
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()

@@ -21,8 +21,9 @@ def short_pass(
 class DenseMSE:
     def __init__(
         self,
-        arrays: tuple[np.ndarray, np.ndarray, np.ndarray | None],
+        arrays: tuple[np.ndarray | None, ...],
         block: RowBlock | None,
+        n_features: int,
         total_weight: float,
         fit_intercept: bool,
         l2: float,

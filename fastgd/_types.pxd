@@ -28,7 +28,7 @@ ctypedef struct Rows:
 
 ctypedef struct SparseRows:
     # A block of rows in compressed sparse row format; it owns nothing. Row i holds data[k] in column indices[k] for
-    # indptr[i] <= k < indptr[i + 1]; columns may come in any order and repeat, and then add up.
+    # indptr[i] <= k + indptr[0] < indptr[i + 1]; columns may come in any order and repeat, and then add up.
     const void *data        # float or double as the kernel called says
     const void *indices     # int64 if is_long, else int32
     const void *indptr      # of the same type
@@ -84,6 +84,14 @@ ctypedef void (*sparse_sgd_fn)(
     const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
 ) noexcept nogil
 ctypedef Py_ssize_t (*sgd_scratch_fn)(Py_ssize_t d, Py_ssize_t batch) noexcept nogil
+ctypedef void (*sparse_fn)(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil
+ctypedef void (*sparse_columns_fn)(
+    const SparseRows *rows, const double *shift, double *sums_out, void *scratch
+) noexcept nogil
+ctypedef void (*sparse_panel_fn)(
+    const SparseRows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+) noexcept nogil
+ctypedef Py_ssize_t (*sparse_scratch_fn)(const SparseRows *rows) noexcept nogil
 
 
 ctypedef struct MSEKernels:
@@ -117,3 +125,18 @@ ctypedef struct SGDKernels:
     sparse_sgd_fn sparse_f32
     sparse_sgd_fn sparse_f64
     sgd_scratch_fn scratch_doubles
+
+
+ctypedef struct SparseKernels:
+    # Documented in src/kernels/sparse.pyx.
+    sparse_fn value_f32
+    sparse_fn value_f64
+    sparse_fn sums_f32
+    sparse_fn sums_f64
+    sparse_fn predict_f32
+    sparse_fn predict_f64
+    sparse_columns_fn columns_f32
+    sparse_columns_fn columns_f64
+    sparse_panel_fn panel_f32
+    sparse_panel_fn panel_f64
+    sparse_scratch_fn scratch_bytes

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fastgd._csr import CSR
+
 __all__ = [
     "as_accumulator",
     "as_flag",
@@ -36,8 +38,8 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must be an array, got None")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
-    if hasattr(value, "indptr") or hasattr(value, "tocsr"):
-        raise TypeError(f"{name} is a sparse matrix; this version takes dense arrays only, such as {name}.toarray()")
+    if is_sparse(value):
+        raise TypeError(f"{name} is a sparse matrix, and must be a dense array, such as {name}.toarray().ravel()")
     try:
         array = from_frame(value, name) if hasattr(value, "columns") else np.asarray(value)
     except ValueError as error:
@@ -63,17 +65,105 @@ def kernel_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64)
 
 
-def as_matrix(X: Any, name: str = "X", n_features: int | None = None) -> np.ndarray:
+def as_matrix(X: Any, name: str = "X", n_features: int | None = None) -> np.ndarray | CSR:
     """X of shape (n_samples, n_features), neither of them zero."""
-    array = as_array(X, name)
-    if array.ndim != 2:
-        hint = f"; one feature is {name}[:, None], one sample {name}[None, :]" if array.ndim == 1 else ""
-        raise ValueError(f"{name} must have shape (n_samples, n_features), got {array.shape}{hint}")
-    if 0 in array.shape:
-        raise ValueError(f"{name} must have at least one row and one column, got shape {array.shape}")
-    if n_features is not None and array.shape[1] != n_features:
-        raise ValueError(f"{name} must have {n_features} columns, got {array.shape[1]}")
-    return array
+    matrix = X if isinstance(X, CSR) else as_csr(X, name) if is_sparse(X) else as_array(X, name)
+    check_matrix_shape(matrix.shape, name)
+    if n_features is not None and matrix.shape[1] != n_features:
+        raise ValueError(f"{name} must have {n_features} columns, got {matrix.shape[1]}")
+    return matrix
+
+
+def check_matrix_shape(shape: tuple[int, ...], name: str) -> None:
+    if len(shape) != 2:
+        hint = f"; one feature is {name}[:, None], one sample {name}[None, :]" if len(shape) == 1 else ""
+        raise ValueError(f"{name} must have shape (n_samples, n_features), got {shape}{hint}")
+    if 0 in shape:
+        raise ValueError(f"{name} must have at least one row and one column, got shape {shape}")
+
+
+# ---- sparse matrices -------------------------------------------------------------------------------------------------
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether this is a sparse matrix of any format, of SciPy or of a class that is like it."""
+    return hasattr(value, "indptr") or hasattr(value, "tocsr")
+
+
+def as_csr(X: Any, name: str) -> CSR:
+    """A sparse matrix whose indices can be trusted: its own arrays if its format is CSR, else those of a copy.
+
+    Whatever has `indptr`, `indices`, `data` and `shape` is CSR unless its `format` says otherwise: CSC has them too.
+    Other formats are converted by their own `tocsr`. Index arrays are copied if they are not contiguous, aligned, in
+    native byte order and both int32 or both int64.
+    """
+    if not is_csr(X):
+        converted = X.tocsr() if hasattr(X, "tocsr") else None
+        if not is_csr(converted):
+            raise TypeError(f"{name} is a sparse matrix, but none in CSR format (indptr, indices, data, shape)")
+        X = converted
+    shape = X.shape
+    if not (isinstance(shape, tuple) and all(isinstance(size, (int, np.integer)) and size >= 0 for size in shape)):
+        raise TypeError(f"{name}.shape must be (n_samples, n_features), got {shape!r}")
+    check_matrix_shape(shape, name)
+    data = as_array(X.data, f"{name}.data")
+    indices, indptr = as_indices(X.indices, f"{name}.indices"), as_indices(X.indptr, f"{name}.indptr")
+    if len(indptr) != shape[0] + 1:
+        raise ValueError(f"{name}.indptr must have {shape[0] + 1} entries, one more than rows, got {len(indptr)}")
+    if data.shape != indices.shape:
+        raise ValueError(f"{name}.data must have shape {indices.shape}, as {name}.indices has, got {data.shape}")
+    check_indptr(indptr, len(data), name)
+    held = int(indptr[-1])
+    if indptr.dtype != indices.dtype:
+        common = np.int64 if held > np.iinfo(np.int32).max else indices.dtype
+        indices, indptr = indices.astype(common, copy=False), indptr.astype(common, copy=False)
+    matrix = CSR(data[:held], indices[:held], indptr, int(shape[1]))
+    check_columns(matrix, name)
+    return matrix
+
+
+def is_csr(X: Any) -> bool:
+    """Whether the four parts of CSR are there and its format, if it has one, is no other."""
+    return getattr(X, "format", "csr") == "csr" and all(
+        hasattr(X, part) for part in ("indptr", "indices", "data", "shape")
+    )
+
+
+def as_indices(value: Any, name: str) -> np.ndarray:
+    """Contiguous native int32 or int64: the array itself if it is, else a copy."""
+    array = as_array(value, name)
+    if array.dtype.kind not in "ui":
+        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one axis, got shape {array.shape}")
+    narrow = array.dtype.kind == "i" and array.dtype.itemsize == 4
+    return np.require(array, np.int32 if narrow else np.int64, ["C", "A"])
+
+
+def check_indptr(indptr: np.ndarray, size: int, name: str) -> None:
+    """Refuse row pointers that do not start at 0, fall, or end beyond the entries there are."""
+    if indptr[0] != 0:
+        raise ValueError(f"{name}.indptr must start at 0, got {indptr[0]}")
+    for start in range(0, len(indptr) - 1, SCAN_BYTES):
+        part = indptr[start : start + SCAN_BYTES + 1]
+        falls = part[1:] < part[:-1]
+        if falls.any():
+            row = start + int(falls.argmax())
+            raise ValueError(f"{name}.indptr must not fall, but row {row} is from {indptr[row]} to {indptr[row + 1]}")
+    if indptr[-1] > size:
+        raise ValueError(f"{name}.indptr ends at {indptr[-1]}, but there are {size} entries")
+
+
+def check_columns(X: CSR, name: str) -> None:
+    """Refuse column indices that are none."""
+    if len(X.indices) and not (X.indices.min() >= 0 and X.indices.max() < X.shape[1]):
+        place = int(((X.indices < 0) | (X.indices >= X.shape[1])).argmax())
+        raise ValueError(
+            f"{name}.indices must be from 0 to {X.shape[1] - 1}, got {X.indices[place]} in row {X.row_of(place)}"
+        )
+
+
+# ---- vectors and numbers ---------------------------------------------------------------------------------------------
 
 
 def as_vector(y: Any, n_samples: int, name: str = "y") -> np.ndarray:
@@ -126,8 +216,9 @@ def check_out(out: Any, n_parameters: int, name: str = "out") -> None:
 def refuse_overlap(out: np.ndarray, name: str = "out", **inputs: Any) -> None:
     """Raise ValueError if `out` shares memory with one of the inputs."""
     for input_name, value in inputs.items():
+        arrays = () if value is None else value.arrays if isinstance(value, CSR) else (np.asarray(value),)
         try:
-            shared = value is not None and np.shares_memory(out, np.asarray(value), max_work=100_000)
+            shared = any(np.shares_memory(out, array, max_work=100_000) for array in arrays)
         except np.exceptions.TooHardError:
             shared = True
         if shared:
@@ -137,9 +228,12 @@ def refuse_overlap(out: np.ndarray, name: str = "out", **inputs: Any) -> None:
 def refuse_nonfinite(**arrays: Any) -> None:
     """Raise ValueError that names the first array with a NaN or an infinity, and where in it the first one is."""
     for name, array in arrays.items():
-        index = None if array is None else first_nonfinite(np.asarray(array))
+        values = array.data if isinstance(array, CSR) else array
+        index = None if values is None else first_nonfinite(np.asarray(values))
         if index is not None:
-            value = np.asarray(array)[index]
+            value = np.asarray(values)[index]
+            if isinstance(array, CSR):
+                index = (array.row_of(index[0]), int(array.indices[index]))
             where = ", ".join(str(i) for i in index)
             raise ValueError(f"{name} holds {value} at index {where if len(index) == 1 else f'({where})'}")
 

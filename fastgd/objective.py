@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fastgd import _moments, _mse
+from fastgd import _moments, _mse, _sparse
 from fastgd import _validation as validate
 from fastgd._blocks import Block, row_blocks
+from fastgd._csr import CSR
 from fastgd._engine import resolve_threads, sum_blocks
 from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
@@ -88,9 +89,11 @@ class MSE(_mse.DenseMSE):
         self.dtype = validate.kernel_dtype(self.X.dtype)
         self.blocks: list[Block] = row_blocks(self.X, self.y, self.sample_weight)
         only = self.blocks[0] if len(self.blocks) == 1 and isinstance(self.blocks[0], RowBlock) else None
+        self._doors: Any = _sparse if isinstance(self.X, CSR) else _mse
         super().__init__(
-            (self.X, self.y, self.sample_weight),
+            (*(self.X.arrays if isinstance(self.X, CSR) else (self.X,)), self.y, self.sample_weight),
             only,
+            self.X.shape[1],
             total_weight,
             validate.as_flag(fit_intercept, "fit_intercept"),
             validate.as_number(l2, "l2", least=0),
@@ -114,7 +117,8 @@ class MSE(_mse.DenseMSE):
         self, w: np.ndarray, b: float, sums: np.ndarray, with_gradient: bool, curvature: bool
     ) -> None:
         """Fill `sums` from all blocks: what `DenseMSE` does itself where there is a single native one."""
-        add = _mse.add_curvature if curvature else _mse.add_sums if with_gradient else _mse.add_value
+        doors = self._doors
+        add = doors.add_curvature if curvature else doors.add_sums if with_gradient else doors.add_value
         sums[:] = sum_blocks(
             self.blocks, lambda rows, out: add(rows, w, b, out), self.n_features + 2, self.n_threads
         )
@@ -250,7 +254,8 @@ class SecondMoments:
         weights, _ = validate.as_weights(sample_weight, len(X))
         shift = self.shift if self.n_samples else self.first_shift(X, y, weights)
         columns = shift[:-1]
-        narrow = validate.kernel_dtype(X.dtype) == np.float32 and not self.in_double
+        sums_in_double = self.in_double or isinstance(X, CSR)
+        narrow = validate.kernel_dtype(X.dtype) == np.float32 and not sums_in_double
         gram = None
         if narrow and np.array_equal(columns.astype(np.float32), columns):
             gram = self.moments_of(X, y, weights, shift, in_double=False)
@@ -269,20 +274,20 @@ class SecondMoments:
         self.rounding = max(self.rounding, ROUNDING[np.dtype(np.float32 if narrow else np.float64)])
         return self
 
-    def first_shift(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    def first_shift(self, X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """A row amid the others, or zero where BLAS can read X in place and no column's mean is far from zero."""
         shift = typical_row(X, y, weights)
-        if self.n_features > self.KERNEL_WIDTH and weights is None and near_zero(X):
+        if self.n_features > self.KERNEL_WIDTH and weights is None and not isinstance(X, CSR) and near_zero(X):
             shift[:-1] = 0.0
         return shift
 
     def moments_of(
-        self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, *, in_double: bool
+        self, X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, *, in_double: bool
     ) -> np.ndarray:
         """The Gram matrix of these rows about the shift."""
         order = self.n_features + 2
         blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
-        if self.n_features > self.KERNEL_WIDTH:
+        if self.n_features > self.KERNEL_WIDTH or isinstance(X, CSR):
             return gram_by_panels(blocks, shift, in_double)
         gram = sum_blocks(
             blocks, lambda rows, out: _moments.add_gram(rows, shift, out, in_double), order * order, self.n_threads
@@ -320,7 +325,7 @@ class SecondMoments:
         return self.shift + self.gram[-1, :-1] / self.weight
 
 
-def typical_row(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def typical_row(X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """A row amid the others, as double: of the first, middle and last row the middle value of each column.
 
     As a shift it needs to be near the means only; the middle of three is also when one of the rows is an outlier. Rows
@@ -362,7 +367,7 @@ def fits_float32(
 
 
 def refuse_underflow(
-    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
+    X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, squares: np.ndarray
 ) -> None:
     """Raise OverflowError if squares about the shift have lost their digits, or all, to the end of float64's range."""
     column = varying_column(X, y, weights, shift, squares < TINIEST_SQUARE * squares[-1])
@@ -379,7 +384,10 @@ def varying_column(
     Those of a constant column are zero too, but all its entries are the shift.
     """
     step = 1 << 16
-    for column in np.flatnonzero(suspects[:-1]):
+    columns = np.flatnonzero(suspects[:-1])
+    if len(columns) and isinstance(X, CSR):  # of which many may be empty
+        columns = columns[np.append((shift[:-1] != 0) | X.held(), True)[columns]]
+    for column in columns:
         values = X[:, column] if column < X.shape[1] else y
         for start in range(0, len(values), step):
             varies = values[start : start + step] != shift[column]
@@ -422,6 +430,7 @@ def add_in_place(blocks: list[Block], y_shift: float, gram: np.ndarray) -> None:
 
 def add_copied(blocks: list[Block], shift: np.ndarray, dtype: np.dtype, gram: np.ndarray) -> None:
     """Add the Gram matrix of the rows shifted and scaled, panel after panel."""
+    doors = _sparse if isinstance(blocks[0].X, CSR) else _moments
     product = np.empty(gram.shape, dtype)
     panel = np.empty((min(max(256, len(gram)), 2048), len(gram)), dtype)
     filled = 0
@@ -430,7 +439,7 @@ def add_copied(blocks: list[Block], shift: np.ndarray, dtype: np.dtype, gram: np
             start = 0
             while start < len(rows):
                 part = panel[filled : filled + len(rows) - start]
-                _moments.fill_panel(rows, start, shift, part)
+                doors.fill_panel(rows, start, shift, part)
                 start += len(part)
                 filled += len(part)
                 if filled == len(panel):
@@ -444,8 +453,9 @@ def column_moments(objective: MSE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A shift, and about it the sums and the sums of squares of the columns of [X, y, 1], in one pass over X."""
     shift = typical_row(objective.X, objective.y, objective.sample_weight)
     order = len(shift) + 1
+    doors = _sparse if isinstance(objective.X, CSR) else _moments
     sums = sum_blocks(
-        objective.blocks, lambda rows, out: _moments.add_columns(rows, shift, out), 2 * order, objective.n_threads
+        objective.blocks, lambda rows, out: doors.add_columns(rows, shift, out), 2 * order, objective.n_threads
     )
     if not np.isfinite(sums).all():
         validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastgd import _sparse
 from fastgd import _validation as validate
+from fastgd._blocks import sparse_blocks
+from fastgd._csr import CSR
 
 __all__ = ["FitResult"]
 
@@ -95,14 +98,35 @@ class FitResult:
         """
         X = validate.as_matrix(X, n_features=len(self.coef))
         dtype = np.result_type(validate.kernel_dtype(X.dtype), self.coef.dtype)
-        out = np.empty(len(X), dtype)
-        rows = max(1, PREDICT_BYTES // (X.shape[1] * dtype.itemsize))
-        coef = self.coef.astype(dtype, copy=False)
-        for start in range(0, len(X), rows):
-            part = slice(start, start + rows)
-            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
-                np.matmul(X[part].astype(dtype, copy=False), coef, out=out[part])
-        out += dtype.type(self.intercept)
+        predict = predict_sparse if isinstance(X, CSR) else predict_dense
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+            out = predict(X, self.coef, self.intercept, dtype)
         if not np.isfinite(out).all():
             validate.refuse_nonfinite(X=X)
         return out
+
+
+def predict_dense(X: np.ndarray, coef: np.ndarray, intercept: float, dtype: np.dtype) -> np.ndarray:
+    """X coef + intercept in this dtype, which X is converted to piece by piece."""
+    out = np.empty(len(X), dtype)
+    rows = max(1, PREDICT_BYTES // (X.shape[1] * dtype.itemsize))
+    coef = coef.astype(dtype, copy=False)
+    for start in range(0, len(X), rows):
+        part = slice(start, start + rows)
+        np.matmul(X[part].astype(dtype, copy=False), coef, out=out[part])
+    out += dtype.type(intercept)
+    return out
+
+
+def predict_sparse(X: CSR, coef: np.ndarray, intercept: float, dtype: np.dtype) -> np.ndarray:
+    """X coef + intercept, summed in double, in this dtype."""
+    out = np.empty(len(X), dtype)
+    w = coef.astype(np.float64)
+    start = 0
+    for block in sparse_blocks(X, None, None):
+        for rows in block.pieces():
+            part = np.empty(len(rows))
+            _sparse.predict(rows, w, intercept, part)
+            out[start : start + len(rows)] = part
+            start += len(rows)
+    return out

@@ -303,7 +303,7 @@ cdef class DenseMSE:
     cdef readonly double total_weight
     cdef readonly Py_ssize_t n_passes      # over X, since this object was made
     cdef bint is_float
-    cdef Span data[3]               # where X, y and s lie, for `out` to keep clear of
+    cdef Span data[5]               # where X, of one array or three, y and s lie, for `out` to keep clear of
     cdef double *memory             # parameters (d + 1), sums (d + 2), scratch
     cdef bint busy
 
@@ -314,18 +314,19 @@ cdef class DenseMSE:
         PyMem_RawFree(self.memory)
 
     def __init__(
-        self, arrays, RowBlock block, double total_weight, bint fit_intercept, double l2, bint is_float
+        self, arrays, RowBlock block, Py_ssize_t n_features, double total_weight, bint fit_intercept, double l2,
+        bint is_float
     ):
         cdef Py_ssize_t i
         self.block = block
-        self.n_features = arrays[0].shape[1]
+        self.n_features = n_features
         self.fit_intercept = fit_intercept
         self.l2 = l2
         self.total_weight = total_weight
         self.is_float = is_float
-        for i in range(3):
+        for i in range(5):
             self.data[i].start = self.data[i].stop = NULL
-            if arrays[i] is not None:
+            if i < len(arrays) and arrays[i] is not None:
                 self.data[i] = span_of(arrays[i])
         PyMem_RawFree(self.memory)
         self.memory = self.new_memory()
@@ -430,7 +431,7 @@ cdef class DenseMSE:
         if not is_float_vector(out, self.n_parameters()) or not cnp.PyArray_ISWRITEABLE(out):
             self._on_out(out)
         span = span_of(out)
-        for i in range(3):
+        for i in range(5):
             if meet(span, self.data[i]):
                 self._on_overlap(out, w, name)
                 break

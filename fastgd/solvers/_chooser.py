@@ -4,11 +4,14 @@ The unit is one pass over X, which memory bounds. Forming the Gram matrix costs 
 its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). With fewer rows than columns it is singular, and
 its eigenvectors cost 10 d^3 instead. Gradient descent costs one pass an iteration, and the number of its iterations
 grows with the condition number of the data, which is not known beforehand and is rarely below a thousand for columns as
-they come.
+they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that of rows filled with zeros.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
+from fastgd._csr import CSR
 from fastgd.objective import MSE
 from fastgd.solvers import gd, moments
 from fastgd.solvers._interface import Solver
@@ -19,6 +22,8 @@ SOLVERS: dict[str, Solver] = {"gd": gd.solve, "moments": moments.solve}
 
 #: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
 GRAM_PASSES = 0.08
+#: Time of an entry of sparse rows over that of an element of dense ones, in a pass.
+SPARSE_ENTRY = 4
 #: Iterations that gradient descent is expected to need.
 EXPECTED_ITERATIONS = 5_000
 #: Bytes of the Gram matrix and its factor beyond which the moments are not formed.
@@ -29,5 +34,10 @@ def choose(objective: MSE) -> str:
     """The cheaper of the solvers for this objective."""
     d, n = objective.n_features, len(objective.X)
     factoring = 10 * d / n if n <= d else d / (3 * n)
-    in_passes = GRAM_PASSES * d * (1 + factoring) + 2
+    in_passes = GRAM_PASSES * d * (1 + factoring) * dense_passes(objective.X) + 2
     return "moments" if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES else "gd"
+
+
+def dense_passes(X: np.ndarray | CSR) -> float:
+    """A pass over X with all its zeros, in passes over X."""
+    return X.shape[0] * X.shape[1] / (SPARSE_ENTRY * max(len(X.data), 1)) if isinstance(X, CSR) else 1.0

@@ -1,0 +1,311 @@
+"""Sums over one block of sparse rows (CSR): what mse.pyx and moments.pyx are to dense ones, and predictions.
+
+Built once for each instruction-set level; `fastgd._kernels` picks one at import. The meaning of `sums` is that of the
+dense kernels: with r_i = x_i.w + b - y_i,
+
+    sums:     sums[0] += sum_i s_i r_i^2      sums[1] += sum_i s_i r_i      sums[2 + j] += sum_i s_i r_i x_ij
+    columns:  sums[a] += sum_i s_i z_ia       sums[d + 2 + a] += sum_i s_i z_ia^2       z_i = (x_i, y_i, 1) - (shift, 0)
+
+A row is read from memory once: what its dot product has brought to the nearest cache, the gradient takes from there.
+Parameters, gradient and products are double whatever X is. The entries of a row meet those of w and of the gradient
+one by one, so that there is nothing for vectors to do: what compilers make of such loops puts vectors together element
+by element, and this module is compiled without them (see setup.py).
+
+Entries of a row that name the same column add up; indices are trusted to be below d.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+
+from fastgd._targets cimport load_run, target_at, weight_at
+from fastgd._types cimport SparseKernels, SparseRows, real
+
+ctypedef fused index:
+    int32_t
+    int64_t
+
+cdef enum:
+    RUN = 64        # rows whose targets are loaded together
+
+
+# ---- one row -------------------------------------------------------------------------------------------------------
+
+cdef inline double dot(const real *x, const index *column, Py_ssize_t count, const double *w) noexcept nogil:
+    """sum_k x[k] w[column[k]] in four chains of sums, because one would wait for itself."""
+    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0
+    cdef Py_ssize_t k = 0
+    while k + 4 <= count:
+        p0 += x[k] * w[column[k]]
+        p1 += x[k + 1] * w[column[k + 1]]
+        p2 += x[k + 2] * w[column[k + 2]]
+        p3 += x[k + 3] * w[column[k + 3]]
+        k += 4
+    while k < count:
+        p0 += x[k] * w[column[k]]
+        k += 1
+    return (p0 + p1) + (p2 + p3)
+
+
+cdef inline void scatter(const real *x, const index *column, Py_ssize_t count, double c, double *g) noexcept nogil:
+    """g[column[k]] += c x[k]; the products first, which then need not wait for g to be written."""
+    cdef double v0, v1, v2, v3
+    cdef Py_ssize_t k = 0
+    while k + 4 <= count:
+        v0 = c * x[k]
+        v1 = c * x[k + 1]
+        v2 = c * x[k + 2]
+        v3 = c * x[k + 3]
+        g[column[k]] += v0
+        g[column[k + 1]] += v1
+        g[column[k + 2]] += v2
+        g[column[k + 3]] += v3
+        k += 4
+    while k < count:
+        g[column[k]] += c * x[k]
+        k += 1
+
+
+# ---- mean squared error --------------------------------------------------------------------------------------------
+
+cdef inline void sum_rows(
+    const SparseRows *rows, const real *data, const index *indices, const index *indptr, const double *w, double b,
+    double *sums_out, bint with_gradient
+) noexcept nogil:
+    cdef double target[RUN]
+    cdef double weight[RUN]
+    cdef double loss = 0, residual = 0, r, c
+    cdef Py_ssize_t start = 0, first = indptr[0], at, count, length, i
+    while start < rows.n:
+        count = min(rows.n - start, <Py_ssize_t> RUN)
+        load_run(&rows.targets, b, start, count, target, weight)
+        for i in range(count):
+            at = indptr[start + i] - first
+            length = indptr[start + i + 1] - first - at
+            r = dot(data + at, indices + at, length, w) - target[i]
+            c = weight[i] * r
+            loss += c * r
+            residual += c
+            if with_gradient:
+                scatter(data + at, indices + at, length, c, sums_out + 2)
+        start += count
+    sums_out[0] += loss
+    sums_out[1] += residual
+
+
+cdef inline void predict_rows(
+    const SparseRows *rows, const real *data, const index *indices, const index *indptr, const double *w, double b,
+    double *out
+) noexcept nogil:
+    """out[i] = x_i.w + b."""
+    cdef Py_ssize_t first = indptr[0], at, i
+    for i in range(rows.n):
+        at = indptr[i] - first
+        out[i] = dot(data + at, indices + at, indptr[i + 1] - first - at, w) + b
+
+
+# ---- second moments ------------------------------------------------------------------------------------------------
+#
+# What a row does not hold is zero, and about a shift minus that. Sums over the rows that hold a column are taken entry
+# by entry; the others are counted, so that where there are none nothing is added, and a column of large mean that
+# every row holds loses no digits.
+
+ctypedef struct Column:
+    # What is known of a column while rows are summed.
+    Py_ssize_t row          # the last row that held it, and
+    double value            # the sum of the entries it held
+    Py_ssize_t count        # rows that held it, and
+    double weight           # the sum of their weights
+
+
+cdef inline void sum_column(
+    Column *column, double value, double shift, double weight, double *sum_out, double *square_out
+) noexcept nogil:
+    cdef double z = value - shift
+    sum_out[0] += weight * z
+    square_out[0] += weight * z * z
+    column.count += 1
+    column.weight += weight
+
+
+cdef inline void sum_columns(
+    const SparseRows *rows, const real *data, const index *indices, const index *indptr, const double *shift,
+    double *sums_out, Column *columns
+) noexcept nogil:
+    """The first d entries of each half of `sums_out` from the entries that rows hold."""
+    cdef double *squares_out = sums_out + rows.d + 2
+    cdef Py_ssize_t first = indptr[0], i, j, k
+    cdef double s
+    for i in range(rows.n):
+        s = weight_at(&rows.targets, i)
+        for k in range(indptr[i] - first, indptr[i + 1] - first):
+            j = indices[k]
+            if columns[j].row != i + 1:
+                columns[j].row = i + 1
+                columns[j].value = 0
+            columns[j].value += data[k]
+        for k in range(indptr[i] - first, indptr[i + 1] - first):
+            j = indices[k]
+            if columns[j].row == i + 1:         # and not again for a column that the row repeats
+                columns[j].row = 0
+                sum_column(&columns[j], columns[j].value, shift[j], s, sums_out + j, squares_out + j)
+
+
+cdef void sum_rest(
+    const SparseRows *rows, const double *shift, double *sums_out, const Column *columns
+) noexcept nogil:
+    """What `sum_columns` leaves: zeros that are not held, y and the column of ones."""
+    cdef Py_ssize_t d = rows.d, i, j
+    cdef double *squares_out = sums_out + d + 2
+    cdef double total = 0, s, z
+    for i in range(rows.n):
+        s = weight_at(&rows.targets, i)
+        z = target_at(&rows.targets, i) - shift[d] if rows.targets.y != NULL else 0.0
+        total += s
+        sums_out[d] += s * z
+        squares_out[d] += s * z * z
+    sums_out[d + 1] += total
+    squares_out[d + 1] += total
+    for j in range(d):
+        if columns[j].count < rows.n and shift[j] != 0:
+            s = max(total - columns[j].weight, 0.0)
+            sums_out[j] -= s * shift[j]
+            squares_out[j] += s * shift[j] * shift[j]
+
+
+cdef inline void fill_rows(
+    const SparseRows *rows, const real *data, const index *indices, const index *indptr, Py_ssize_t start,
+    Py_ssize_t count, const double *shift, double *panel_out
+) noexcept nogil:
+    """The rows sqrt(s) ([x, y, 1] less (shift, 0))."""
+    cdef Py_ssize_t d = rows.d, first = indptr[0], i, j, k, row
+    cdef double *panel = panel_out
+    cdef double scale
+    for i in range(count):
+        row = start + i
+        for j in range(d):
+            panel[j] = -shift[j]
+        for k in range(indptr[row] - first, indptr[row + 1] - first):
+            panel[indices[k]] += data[k]
+        panel[d] = target_at(&rows.targets, row) - shift[d] if rows.targets.y != NULL else 0.0
+        panel[d + 1] = 1.0
+        if rows.targets.s != NULL:
+            scale = sqrt(weight_at(&rows.targets, row))
+            for j in range(d + 2):
+                panel[j] *= scale
+        panel += d + 2
+
+
+# ---- the kernels of the table --------------------------------------------------------------------------------------
+#
+# An argument `like` has X's type and no meaning else.
+
+cdef inline void sum_any(
+    const SparseRows *rows, const double *w, double b, double *sums_out, bint with_gradient, real like
+) noexcept nogil:
+    cdef const real *x = <const real *> rows.data
+    if rows.is_long:
+        sum_rows(
+            rows, x, <const int64_t *> rows.indices, <const int64_t *> rows.indptr, w, b, sums_out, with_gradient
+        )
+    else:
+        sum_rows(
+            rows, x, <const int32_t *> rows.indices, <const int32_t *> rows.indptr, w, b, sums_out, with_gradient
+        )
+
+
+cdef inline void predict_any(const SparseRows *rows, const double *w, double b, double *out, real like) noexcept nogil:
+    cdef const real *x = <const real *> rows.data
+    if rows.is_long:
+        predict_rows(rows, x, <const int64_t *> rows.indices, <const int64_t *> rows.indptr, w, b, out)
+    else:
+        predict_rows(rows, x, <const int32_t *> rows.indices, <const int32_t *> rows.indptr, w, b, out)
+
+
+cdef inline void columns_any(
+    const SparseRows *rows, const double *shift, double *sums_out, Column *columns, real like
+) noexcept nogil:
+    cdef const real *x = <const real *> rows.data
+    memset(columns, 0, rows.d * sizeof(Column))
+    if rows.is_long:
+        sum_columns(
+            rows, x, <const int64_t *> rows.indices, <const int64_t *> rows.indptr, shift, sums_out, columns
+        )
+    else:
+        sum_columns(
+            rows, x, <const int32_t *> rows.indices, <const int32_t *> rows.indptr, shift, sums_out, columns
+        )
+    sum_rest(rows, shift, sums_out, columns)
+
+
+cdef inline void panel_any(
+    const SparseRows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out, real like
+) noexcept nogil:
+    cdef const real *x = <const real *> rows.data
+    if rows.is_long:
+        fill_rows(
+            rows, x, <const int64_t *> rows.indices, <const int64_t *> rows.indptr, start, count, shift, panel_out
+        )
+    else:
+        fill_rows(
+            rows, x, <const int32_t *> rows.indices, <const int32_t *> rows.indptr, start, count, shift, panel_out
+        )
+
+
+cdef Py_ssize_t scratch_bytes(const SparseRows *rows) noexcept nogil:
+    """What `columns` needs of scratch."""
+    return rows.d * sizeof(Column)
+
+
+cdef void value_f32(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
+    sum_any(rows, w, b, sums_out, False, <float> 0)
+
+
+cdef void value_f64(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
+    sum_any(rows, w, b, sums_out, False, <double> 0)
+
+
+cdef void sums_f32(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
+    sum_any(rows, w, b, sums_out, True, <float> 0)
+
+
+cdef void sums_f64(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
+    sum_any(rows, w, b, sums_out, True, <double> 0)
+
+
+cdef void predict_f32(const SparseRows *rows, const double *w, double b, double *out) noexcept nogil:
+    predict_any(rows, w, b, out, <float> 0)
+
+
+cdef void predict_f64(const SparseRows *rows, const double *w, double b, double *out) noexcept nogil:
+    predict_any(rows, w, b, out, <double> 0)
+
+
+cdef void columns_f32(const SparseRows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    columns_any(rows, shift, sums_out, <Column *> scratch, <float> 0)
+
+
+cdef void columns_f64(const SparseRows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil:
+    columns_any(rows, shift, sums_out, <Column *> scratch, <double> 0)
+
+
+cdef void panel_f32(
+    const SparseRows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+) noexcept nogil:
+    panel_any(rows, start, count, shift, panel_out, <float> 0)
+
+
+cdef void panel_f64(
+    const SparseRows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
+) noexcept nogil:
+    panel_any(rows, start, count, shift, panel_out, <double> 0)
+
+
+cdef SparseKernels kernels = SparseKernels(
+    value_f32=value_f32, value_f64=value_f64, sums_f32=sums_f32, sums_f64=sums_f64, predict_f32=predict_f32,
+    predict_f64=predict_f64, columns_f32=columns_f32, columns_f64=columns_f64, panel_f32=panel_f32,
+    panel_f64=panel_f64, scratch_bytes=scratch_bytes,
+)
+
+table = PyCapsule_New(&kernels, "fastgd.SparseKernels", NULL)
