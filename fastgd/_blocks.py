@@ -22,7 +22,7 @@ __all__ = ["Block", "Native", "row_blocks", "sparse_blocks"]
 
 BLOCK_BYTES = 1 << 21   # a pass over fewer bytes is too short to share among threads
 PIECE_BYTES = 1 << 19
-MAX_BLOCKS = 64
+MAX_BLOCKS = 32
 WHOLE_TILES = 256       # blocks end where the kernels' tiles do
 LONG_RUN = 4096         # rows that a block keeps together where columns are contiguous
 SUMS_SHARE = 50         # sums of sparse blocks take at most this fraction of X's bytes

@@ -61,18 +61,18 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
     """
     sums = np.zeros((len(blocks), size))
     workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
-    order = iter(range(len(blocks)))    # next() on it is atomic, so each block is taken once
-    stop = threading.Event()
+    tasks = iter(list(zip(blocks, sums, strict=True)))  # next() on it is atomic, so each block is taken once
+    stopped: list[bool] = []
 
     def work() -> None:
         try:
-            for index in order:
-                for rows in blocks[index].pieces():
-                    if stop.is_set():
+            for block, out in tasks:
+                for rows in block.pieces():
+                    if stopped:
                         return
-                    kernel(rows, sums[index])
+                    kernel(rows, out)
         except BaseException:
-            stop.set()
+            stopped.append(True)
             raise
 
     helpers = [pool().submit(work) for _ in range(workers - 1)]
@@ -80,7 +80,8 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
         work()
     finally:
         for helper in helpers:
-            helper.result()
+            if not helper.cancel():  # one that has not begun has nothing left to do
+                helper.result()
     return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0)
 
 
