@@ -112,20 +112,12 @@ cdef inline void average(const SGDRun *run, SGDState *state) noexcept nogil:
         state.n_averaged += 1
 
 
-cdef inline double in_average(const SGDRun *run, const SGDState *state) noexcept nogil:
-    """How much of w has gone into the average so far: what the average must take back when w changes."""
-    return state.total_scale if run.averages else 0.0
-
-
-cdef inline void truncate_at(SGDState *state, Py_ssize_t j, double inverse, double averaged) noexcept nogil:
-    """Move parameter j towards zero by what is due less what was taken from it; `inverse` is that of the scale."""
-    cdef double old = state.w[j], w = state.scale * old, taken = state.taken[j]
-    cdef double down = max(0.0, w - (state.due + taken)), up = min(0.0, w + (state.due - taken))
+cdef inline double truncated(double w, double due, double *taken) noexcept nogil:
+    """w, moved towards zero by what is due less what was taken from it."""
+    cdef double down = max(0.0, w - (due + taken[0])), up = min(0.0, w + (due - taken[0]))
     cdef double moved = down if w > 0 else up if w < 0 else w
-    state.taken[j] = taken + (moved - w)
-    state.w[j] = moved * inverse
-    if averaged != 0:
-        state.total[j] += averaged * (old - state.w[j])
+    taken[0] += moved - w
+    return moved
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -223,27 +215,49 @@ cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) 
 
 
 cdef inline void sparse_truncate(
-    const index *columns, Py_ssize_t size, SGDState *state, double inverse, double averaged
+    const index *columns, Py_ssize_t size, SGDState *state, double averaged
 ) noexcept nogil:
-    cdef Py_ssize_t k
+    """Truncate the parameters of these columns, of which `averaged` is in the average."""
+    cdef double moved
+    cdef Py_ssize_t k, j
     for k in range(size):
-        truncate_at(state, columns[k], inverse, averaged)
+        j = columns[k]
+        moved = truncated(state.scale * state.w[j], state.due, state.taken + j) / state.scale
+        if averaged != 0:
+            state.total[j] += averaged * (state.w[j] - moved)
+        state.w[j] = moved
+
+
+cdef void dense_truncate(SGDState *state, Py_ssize_t d, double averaged) noexcept nogil:
+    """The same for all columns."""
+    cdef double *w = state.w
+    cdef double *taken = state.taken
+    cdef double *total = state.total
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale
+    cdef Py_ssize_t j
+    if averaged != 0:
+        for j in range(d):
+            total[j] += averaged * w[j]
+    for j in range(d):
+        w[j] = truncated(scale * w[j], due, taken + j) * inverse
+    if averaged != 0:
+        for j in range(d):
+            total[j] -= averaged * w[j]
 
 
 cdef inline void truncate(const any_rows *rows, Py_ssize_t i, const SGDRun *run, SGDState *state) noexcept nogil:
     """Truncate the parameters that row i has entries for."""
-    cdef double inverse = 1.0 / state.scale, averaged = 0.0 if run.as_always else in_average(run, state)
-    cdef Py_ssize_t start, size, j
+    cdef double averaged = state.total_scale if run.averages and not run.as_always else 0.0
+    cdef Py_ssize_t start, size
     if any_rows is Rows:
-        for j in range(rows.d):
-            truncate_at(state, j, inverse, averaged)
+        dense_truncate(state, rows.d, averaged)
     else:
         start = sparse_start(rows, i)
         size = sparse_start(rows, i + 1) - start
         if rows.is_long:
-            sparse_truncate(<const int64_t *> rows.indices + start, size, state, inverse, averaged)
+            sparse_truncate(<const int64_t *> rows.indices + start, size, state, averaged)
         else:
-            sparse_truncate(<const int32_t *> rows.indices + start, size, state, inverse, averaged)
+            sparse_truncate(<const int32_t *> rows.indices + start, size, state, averaged)
 
 
 cdef inline double residual(
@@ -390,9 +404,8 @@ ctypedef struct Lanes:
 
 
 ctypedef struct Tile:
-    # Of up to TILE rows of the order from `start` on.
-    Py_ssize_t start
-    Py_ssize_t stop
+    # Of up to TILE rows of the order.
+    Py_ssize_t size
     double target[TILE]
     double weight[TILE]
     double rate[TILE]
@@ -434,7 +447,7 @@ cdef inline void load_row(
     """Row i to lanes; `groups` as in `look_ahead`. What is beyond a row that is read by elements stays as it is."""
     cdef const real *x = <const real *> rows.X + i * rows.x_row
     cdef Py_ssize_t whole = LANES * (groups - 1) if groups else lanes.whole, j
-    if lanes.in_place:
+    if groups or lanes.in_place:
         for j in range(whole):
             out[j] = x[j]
         for j in range(LANES):
@@ -457,12 +470,11 @@ cdef void pick(
             out[k] = (<const double *> source)[order[k] * step]
 
 
-cdef void fetch(const Targets *targets, const SGDRun *run, Tile *tile) noexcept nogil:
+cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile *tile) noexcept nogil:
     """Fill the tile from where the run is."""
     cdef const Py_ssize_t *order = run.order + run.at
-    cdef Py_ssize_t size = min(<Py_ssize_t> TILE, run.count - run.at), k
-    tile.start = run.at
-    tile.stop = run.at + size
+    cdef Py_ssize_t size = min(<Py_ssize_t> TILE, stop - run.at), k
+    tile.size = size
     for k in range(size):
         tile.target[k] = 0
         tile.weight[k] = 1
@@ -522,8 +534,8 @@ cdef inline void look_ahead(
 ) noexcept nogil:
     """Panels until fewer rows than one are left, or the scale is to be folded before the next.
 
-    `groups` and `plain` are literals: how many groups of LANES a row has, so that it stays in registers, or 0 for any
-    number; and that there is no scale and no average.
+    `groups` and `plain` are literals: how many groups of LANES a row has that is read in place, so that all stays in
+    registers, or 0 for any row; and that there is no scale and no average.
     """
     cdef Py_ssize_t width = LANES * (groups if groups else (rows.d - 1) // LANES + 1), ahead = rows_ahead(rows, scratch)
     cdef double registers[(PANEL + 2) * LANES * GROUPS]
@@ -538,10 +550,11 @@ cdef inline void look_ahead(
     cdef double c[PANEL]
     cdef double taken[PANEL]            # by the average
     cdef double scale[PANEL + 1]        # before each row, and after the last
-    cdef double b = state.intercept, t
+    cdef double b = state.intercept, intercept_step = run.intercept_step, loss = 0, squares = 0, weight = 0, t
+    cdef const Py_ssize_t *order
+    cdef const char *address
     cdef Py_ssize_t at, q, i
     cdef Tile tile
-    tile.stop = run.at
     if groups:
         x = registers
     w = x + PANEL * width
@@ -552,46 +565,54 @@ cdef inline void look_ahead(
     if not plain and run.averages:
         spread(state.total, &lanes, total)
     while run.at + PANEL <= stop:
-        if run.at + PANEL > tile.stop:
-            fetch(&rows.targets, run, &tile)
-        at = run.at - tile.start
-        if not plain:
-            scale[0] = state.scale
-            for q in range(PANEL):
-                scale[q + 1] = scale[q] * left_by_l2(run, tile.rate[at + q])
-            if scale[PANEL] < floor_of(run):
-                break
-        if run.at + ahead + PANEL <= run.count:
-            for q in range(PANEL):
-                prefetch_row(rows, run.order[run.at + ahead + q], scratch)
-        for q in range(PANEL):
-            load_row(rows, run.order[run.at + q], &lanes, scratch, x + q * width, groups)
-        multiply(x, w, width, p, g)
-        for q in range(PANEL):
-            f[q] = tile.rate[at + q] * tile.weight[at + q]
-            r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
-            for i in range(q):
-                t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
-                r[q] -= r[i] * (f[i] * (t + run.intercept_step))
-        for q in range(PANEL):
-            c[q] = f[q] * r[q]
-            b -= run.intercept_step * c[q]
-            sums_out[0] += tile.weight[at + q] * r[q] * r[q]
-            sums_out[1] += r[q] * r[q]
-            sums_out[2] += tile.weight[at + q]
+        fetch(&rows.targets, run, stop, &tile)
+        order = run.order + run.at
+        at = 0
+        while at + PANEL <= tile.size:
             if not plain:
-                c[q] /= scale[q + 1]
+                scale[0] = state.scale
+                for q in range(PANEL):
+                    scale[q + 1] = scale[q] * left_by_l2(run, tile.rate[at + q])
+                if scale[PANEL] < floor_of(run):
+                    stop = 0
+                    break
+            if run.at + at + ahead + PANEL <= run.count:
+                for q in range(PANEL):
+                    address = <const char *> (<const real *> rows.X + order[at + ahead + q] * rows.x_row)
+                    for i in range(width * <Py_ssize_t> sizeof(real) // 64 + 1):
+                        prefetch_line(address + 64 * i)
+            for q in range(PANEL):
+                load_row(rows, order[at + q], &lanes, scratch, x + q * width, groups)
+            multiply(x, w, width, p, g)
+            for q in range(PANEL):
+                f[q] = tile.rate[at + q] * tile.weight[at + q]
+                r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
+                for i in range(q):
+                    t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
+                    r[q] -= r[i] * (f[i] * (t + intercept_step))
+            for q in range(PANEL):
+                c[q] = f[q] * r[q]
+                b -= intercept_step * c[q]
+                loss += tile.weight[at + q] * r[q] * r[q]
+                squares += r[q] * r[q]
+                weight += tile.weight[at + q]
+                if not plain:
+                    c[q] /= scale[q + 1]
+                    if run.averages:
+                        taken[q] = -c[q] * state.total_scale
+                        state.total_scale += scale[q + 1]
+                        state.intercept_total += b
+            add_panel(x, c, width, w)
+            if not plain:
+                state.scale = scale[PANEL]
                 if run.averages:
-                    taken[q] = -c[q] * state.total_scale
-                    state.total_scale += scale[q + 1]
-                    state.intercept_total += b
-        add_panel(x, c, width, w)
-        if not plain:
-            state.scale = scale[PANEL]
-            if run.averages:
-                add_panel(x, taken, width, total)
-                state.n_averaged += PANEL
-        run.at += PANEL
+                    add_panel(x, taken, width, total)
+                    state.n_averaged += PANEL
+            at += PANEL
+        run.at += at
+    sums_out[0] += loss
+    sums_out[1] += squares
+    sums_out[2] += weight
     state.intercept = b
     collect(w, &lanes, state.w)
     if not plain and run.averages:
@@ -601,14 +622,14 @@ cdef inline void look_ahead(
 cdef inline void look_ahead_fitting(
     const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch, const bint plain
 ) noexcept nogil:
-    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
-    if groups == 1:
+    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1 if plain and rows.x_col == 1 and rows.d >= LANES else 0
+    if plain and groups == 1:
         look_ahead(rows, run, state, stop, sums_out, scratch, 1, plain)
-    elif groups == 2:
+    elif plain and groups == 2:
         look_ahead(rows, run, state, stop, sums_out, scratch, 2, plain)
-    elif groups == 3:
+    elif plain and groups == 3:
         look_ahead(rows, run, state, stop, sums_out, scratch, 3, plain)
-    elif groups == GROUPS:
+    elif plain and groups == GROUPS:
         look_ahead(rows, run, state, stop, sums_out, scratch, GROUPS, plain)
     else:
         look_ahead(rows, run, state, stop, sums_out, scratch, 0, plain)
@@ -621,11 +642,13 @@ cdef inline void single_rows(
     const bint plain
 ) noexcept nogil:
     """A row an update; what `look_ahead` leaves over goes row by row."""
-    if any_rows is Rows:
-        while run.l1 == 0 and run.at < stop:
-            look_ahead_fitting(rows, run, state, stop, sums_out, scratch, plain)
-            row_by_row(rows, run, state, min(run.at + PANEL, stop), sums_out, scratch, plain)
-    row_by_row(rows, run, state, stop, sums_out, scratch, plain)
+    cdef Py_ssize_t until = stop
+    while run.at < stop:
+        if any_rows is Rows:
+            if plain or run.l1 == 0:
+                look_ahead_fitting(rows, run, state, stop, sums_out, scratch, plain)
+                until = min(run.at + PANEL, stop)
+        row_by_row(rows, run, state, until, sums_out, scratch, plain)
 
 
 cdef inline void descend(
@@ -642,9 +665,9 @@ cdef inline void descend(
         single_rows(rows, run, state, stop, sums_out, scratch, False)
 
 
-cdef Py_ssize_t scratch_doubles(Py_ssize_t d, Py_ssize_t batch) noexcept nogil:
-    """What the kernels need for rows of d columns and batches of so many rows, dense or sparse."""
-    return (PANEL + 2) * (d + LANES) + batch
+cdef Py_ssize_t scratch_doubles(const SGDRun *run, Py_ssize_t d) noexcept nogil:
+    """What a run needs for rows of d columns, dense or sparse."""
+    return (PANEL + 2) * (d + LANES) + run.batch
 
 
 cdef void dense_f32(
