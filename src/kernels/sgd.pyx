@@ -45,6 +45,7 @@ cdef enum:
     PANEL = 4               # rows looked at together
     GROUPS = 4              # of lanes that a loop of constant length may have
     TILE = 256              # rows whose targets and factors are fetched together
+    LINES = 16              # of cache, that are asked for of a row at most
     AHEAD = 4096            # bytes of rows between those in use and those asked for,
     AHEAD_LEAST = 2         # and rows,
     AHEAD_MOST = 16         # at least and at most
@@ -113,9 +114,9 @@ cdef inline void average(const SGDRun *run, SGDState *state) noexcept nogil:
 
 
 cdef inline double truncated(double w, double due, double *taken) noexcept nogil:
-    """w, moved towards zero by what is due less what was taken from it."""
-    cdef double down = max(0.0, w - (due + taken[0])), up = min(0.0, w + (due - taken[0]))
-    cdef double moved = down if w > 0 else up if w < 0 else w
+    """w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN."""
+    cdef double sign = <double> (w > 0) - <double> (w < 0), left = sign * w - (due + sign * taken[0])
+    cdef double moved = sign * (0.0 if left < 0 else left)
     taken[0] += moved - w
     return moved
 
@@ -138,10 +139,37 @@ cdef inline Py_ssize_t sparse_start(const SparseRows *rows, Py_ssize_t i) noexce
 
 
 cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
+    """In four chains of sums, because one would wait for itself."""
+    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0
+    cdef Py_ssize_t k = 0
+    while k + 4 <= size:
+        p0 += w[columns[k]] * x[k]
+        p1 += w[columns[k + 1]] * x[k + 1]
+        p2 += w[columns[k + 2]] * x[k + 2]
+        p3 += w[columns[k + 3]] * x[k + 3]
+        k += 4
+    while k < size:
+        p0 += w[columns[k]] * x[k]
+        k += 1
+    return (p0 + p1) + (p2 + p3)
+
+
+cdef inline double dense_dot(const real *x, const double *w, Py_ssize_t d) noexcept nogil:
+    """In as many chains of lanes."""
+    cdef double partial[4 * LANES]
     cdef double product = 0
-    cdef Py_ssize_t k
-    for k in range(size):
-        product += w[columns[k]] * x[k]
+    cdef Py_ssize_t j = 0, k
+    if d >= 4 * LANES:
+        for k in range(4 * LANES):
+            partial[k] = 0
+        while j + 4 * LANES <= d:
+            for k in range(4 * LANES):
+                partial[k] += w[j + k] * x[j + k]
+            j += 4 * LANES
+        for k in range(4 * LANES):
+            product += partial[k]
+    for k in range(j, d):
+        product += w[k] * x[k]
     return product
 
 
@@ -156,13 +184,9 @@ cdef inline void sparse_add(
 cdef inline double predict(const any_rows *rows, Py_ssize_t i, const double *w, real *buffer) noexcept nogil:
     """x_i.w"""
     cdef const real *x
-    cdef double product = 0
-    cdef Py_ssize_t start, size, j
+    cdef Py_ssize_t start, size
     if any_rows is Rows:
-        x = row_at(rows, i, buffer)
-        for j in range(rows.d):
-            product += w[j] * x[j]
-        return product
+        return dense_dot(row_at(rows, i, buffer), w, rows.d)
     else:
         start = sparse_start(rows, i)
         size = sparse_start(rows, i + 1) - start
@@ -191,12 +215,13 @@ cdef inline void add(const any_rows *rows, Py_ssize_t i, double c, double *out, 
 
 
 cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
-    """Ask for the cache lines of so many bytes; a prefetch never faults."""
-    cdef Py_ssize_t at = 0
-    while at < size:
-        prefetch_line(<const char *> start + at)
-        at += 64
-    prefetch_line(<const char *> start + size - 1)
+    """Ask for the cache lines of so many bytes, of many for the first: the hardware then sees where they lead.
+
+    A prefetch never faults.
+    """
+    cdef Py_ssize_t line
+    for line in range(min(size // 64 + 1, <Py_ssize_t> LINES)):
+        prefetch_line(<const char *> start + 64 * line)
 
 
 cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) noexcept nogil:
@@ -218,14 +243,16 @@ cdef inline void sparse_truncate(
     const index *columns, Py_ssize_t size, SGDState *state, double averaged
 ) noexcept nogil:
     """Truncate the parameters of these columns, of which `averaged` is in the average."""
-    cdef double moved
+    cdef double *w = state.w
+    cdef double *taken = state.taken
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale, moved
     cdef Py_ssize_t k, j
     for k in range(size):
         j = columns[k]
-        moved = truncated(state.scale * state.w[j], state.due, state.taken + j) / state.scale
+        moved = truncated(scale * w[j], due, taken + j) * inverse
         if averaged != 0:
-            state.total[j] += averaged * (state.w[j] - moved)
-        state.w[j] = moved
+            state.total[j] += averaged * (w[j] - moved)
+        w[j] = moved
 
 
 cdef void dense_truncate(SGDState *state, Py_ssize_t d, double averaged) noexcept nogil:
@@ -275,10 +302,10 @@ cdef inline double residual(
 cdef inline void move(
     const any_rows *rows, Py_ssize_t i, double c, const SGDRun *run, SGDState *state, real *buffer
 ) noexcept nogil:
-    """w -= c x_i / scale, so that the parameters move by c x_i."""
-    add(rows, i, -c / state.scale, state.w, buffer)
+    """w -= c x_i, of which the average takes back what it has."""
+    add(rows, i, -c, state.w, buffer)
     if run.averages:
-        add(rows, i, state.total_scale * c / state.scale, state.total, buffer)
+        add(rows, i, state.total_scale * c, state.total, buffer)
 
 
 cdef inline void ask_for(const any_rows *rows, const SGDRun *run, Py_ssize_t at, real *unused) noexcept nogil:
@@ -316,7 +343,7 @@ cdef inline void row_by_row(
             add(rows, i, -c, state.w, buffer)
         else:
             shrink(run, state, rate, rows.d)
-            move(rows, i, c, run, state, buffer)
+            move(rows, i, c / state.scale, run, state, buffer)
             if run.l1 > 0:
                 state.due += rate * run.l1
                 truncate(rows, i, run, state)
@@ -333,16 +360,19 @@ cdef enum:
 
 
 cdef inline Py_ssize_t next_stage(
-    const any_rows *rows, const SGDRun *run, SGDState *state, Py_ssize_t size, double rate, const double *factors
+    const any_rows *rows, const SGDRun *run, SGDState *state, Py_ssize_t size, double rate, double *factors
 ) noexcept nogil:
     """What is done once between the passes over a batch of this size; returns the next one."""
-    cdef double total = 0
+    cdef double total = 0, inverse
     cdef Py_ssize_t k
     if run.stage == PREDICT:
         for k in range(size):
             total += factors[k]
         state.intercept -= run.intercept_step * total
         shrink(run, state, rate, rows.d)
+        inverse = 1.0 / state.scale
+        for k in range(size):
+            factors[k] *= inverse
         return ADD
     if run.stage == ADD and run.l1 > 0:
         state.due += rate * run.l1
@@ -363,13 +393,16 @@ cdef Py_ssize_t pass_over(
     cdef Py_ssize_t ahead = rows_ahead(rows, buffer), update = run.at // run.batch, first = update * run.batch
     cdef Py_ssize_t last = min(first + run.batch, run.count), stop = min(run.at + visits, last), begin = run.at, k
     cdef double rate = rate_of(run, update), share = rate / (last - first)
-    for k in range(begin, stop):
-        ask_for(rows, run, k + ahead, buffer)
-        if run.stage == PREDICT:
+    if run.stage == PREDICT:
+        for k in range(begin, stop):
+            ask_for(rows, run, k + ahead, buffer)
             factors[k - first] = share * residual(rows, run.order[k], state, sums_out, buffer)
-        elif run.stage == ADD:
+    elif run.stage == ADD:
+        for k in range(begin, stop):
+            ask_for(rows, run, k + ahead, buffer)
             move(rows, run.order[k], factors[k - first], run, state, buffer)
-        else:
+    else:
+        for k in range(begin, stop):
             truncate(rows, run.order[k], run, state)
     run.at = stop
     if stop == last:
@@ -552,7 +585,7 @@ cdef inline void look_ahead(
     cdef double scale[PANEL + 1]        # before each row, and after the last
     cdef double b = state.intercept, intercept_step = run.intercept_step, loss = 0, squares = 0, weight = 0, t
     cdef const Py_ssize_t *order
-    cdef const char *address
+    cdef const real *row
     cdef Py_ssize_t at, q, i
     cdef Tile tile
     if groups:
@@ -578,9 +611,8 @@ cdef inline void look_ahead(
                     break
             if run.at + at + ahead + PANEL <= run.count:
                 for q in range(PANEL):
-                    address = <const char *> (<const real *> rows.X + order[at + ahead + q] * rows.x_row)
-                    for i in range(width * <Py_ssize_t> sizeof(real) // 64 + 1):
-                        prefetch_line(address + 64 * i)
+                    row = <const real *> rows.X + order[at + ahead + q] * rows.x_row
+                    prefetch_bytes(row, width * <Py_ssize_t> sizeof(real))
             for q in range(PANEL):
                 load_row(rows, order[at + q], &lanes, scratch, x + q * width, groups)
             multiply(x, w, width, p, g)
