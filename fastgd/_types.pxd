@@ -83,7 +83,7 @@ ctypedef void (*sgd_fn)(
 ctypedef void (*sparse_sgd_fn)(
     const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
 ) noexcept nogil
-ctypedef Py_ssize_t (*sgd_scratch_fn)(Py_ssize_t d, Py_ssize_t batch) noexcept nogil
+ctypedef Py_ssize_t (*sgd_scratch_fn)(const SGDRun *run, Py_ssize_t d) noexcept nogil
 ctypedef void (*sparse_fn)(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil
 ctypedef void (*sparse_columns_fn)(
     const SparseRows *rows, const double *shift, double *sums_out, void *scratch

@@ -249,7 +249,7 @@ cdef int run_part(block, State state, SGDRun *part, Py_ssize_t visits, double *s
     cdef const SparseRows *sparse_rows = NULL
     cdef sgd_fn dense = NULL
     cdef sparse_sgd_fn sparse = NULL
-    cdef void *scratch = PyMem_RawMalloc(kernels.scratch_doubles(state.n_features, part.batch) * sizeof(double))
+    cdef void *scratch = PyMem_RawMalloc(kernels.scratch_doubles(part, state.n_features) * sizeof(double))
     if scratch == NULL:
         raise MemoryError()
     if isinstance(block, RowBlock):

@@ -45,6 +45,7 @@ cdef enum:
     PANEL = 4               # rows looked at together
     GROUPS = 4              # of lanes that a loop of constant length may have
     TILE = 256              # rows whose targets and factors are fetched together
+    LINES = 16              # of cache, that are asked for of a row at most
     AHEAD = 4096            # bytes of rows between those in use and those asked for,
     AHEAD_LEAST = 2         # and rows,
     AHEAD_MOST = 16         # at least and at most
@@ -112,20 +113,12 @@ cdef inline void average(const SGDRun *run, SGDState *state) noexcept nogil:
         state.n_averaged += 1
 
 
-cdef inline double in_average(const SGDRun *run, const SGDState *state) noexcept nogil:
-    """How much of w has gone into the average so far: what the average must take back when w changes."""
-    return state.total_scale if run.averages else 0.0
-
-
-cdef inline void truncate_at(SGDState *state, Py_ssize_t j, double inverse, double averaged) noexcept nogil:
-    """Move parameter j towards zero by what is due less what was taken from it; `inverse` is that of the scale."""
-    cdef double old = state.w[j], w = state.scale * old, taken = state.taken[j]
-    cdef double down = max(0.0, w - (state.due + taken)), up = min(0.0, w + (state.due - taken))
-    cdef double moved = down if w > 0 else up if w < 0 else w
-    state.taken[j] = taken + (moved - w)
-    state.w[j] = moved * inverse
-    if averaged != 0:
-        state.total[j] += averaged * (old - state.w[j])
+cdef inline double truncated(double w, double due, double *taken) noexcept nogil:
+    """w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN."""
+    cdef double sign = <double> (w > 0) - <double> (w < 0), left = sign * w - (due + sign * taken[0])
+    cdef double moved = sign * (0.0 if left < 0 else left)
+    taken[0] += moved - w
+    return moved
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
@@ -146,10 +139,37 @@ cdef inline Py_ssize_t sparse_start(const SparseRows *rows, Py_ssize_t i) noexce
 
 
 cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
+    """In four chains of sums, because one would wait for itself."""
+    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0
+    cdef Py_ssize_t k = 0
+    while k + 4 <= size:
+        p0 += w[columns[k]] * x[k]
+        p1 += w[columns[k + 1]] * x[k + 1]
+        p2 += w[columns[k + 2]] * x[k + 2]
+        p3 += w[columns[k + 3]] * x[k + 3]
+        k += 4
+    while k < size:
+        p0 += w[columns[k]] * x[k]
+        k += 1
+    return (p0 + p1) + (p2 + p3)
+
+
+cdef inline double dense_dot(const real *x, const double *w, Py_ssize_t d) noexcept nogil:
+    """In as many chains of lanes."""
+    cdef double partial[4 * LANES]
     cdef double product = 0
-    cdef Py_ssize_t k
-    for k in range(size):
-        product += w[columns[k]] * x[k]
+    cdef Py_ssize_t j = 0, k
+    if d >= 4 * LANES:
+        for k in range(4 * LANES):
+            partial[k] = 0
+        while j + 4 * LANES <= d:
+            for k in range(4 * LANES):
+                partial[k] += w[j + k] * x[j + k]
+            j += 4 * LANES
+        for k in range(4 * LANES):
+            product += partial[k]
+    for k in range(j, d):
+        product += w[k] * x[k]
     return product
 
 
@@ -164,13 +184,9 @@ cdef inline void sparse_add(
 cdef inline double predict(const any_rows *rows, Py_ssize_t i, const double *w, real *buffer) noexcept nogil:
     """x_i.w"""
     cdef const real *x
-    cdef double product = 0
-    cdef Py_ssize_t start, size, j
+    cdef Py_ssize_t start, size
     if any_rows is Rows:
-        x = row_at(rows, i, buffer)
-        for j in range(rows.d):
-            product += w[j] * x[j]
-        return product
+        return dense_dot(row_at(rows, i, buffer), w, rows.d)
     else:
         start = sparse_start(rows, i)
         size = sparse_start(rows, i + 1) - start
@@ -199,12 +215,13 @@ cdef inline void add(const any_rows *rows, Py_ssize_t i, double c, double *out, 
 
 
 cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
-    """Ask for the cache lines of so many bytes; a prefetch never faults."""
-    cdef Py_ssize_t at = 0
-    while at < size:
-        prefetch_line(<const char *> start + at)
-        at += 64
-    prefetch_line(<const char *> start + size - 1)
+    """Ask for the cache lines of so many bytes, of many for the first: the hardware then sees where they lead.
+
+    A prefetch never faults.
+    """
+    cdef Py_ssize_t line
+    for line in range(min(size // 64 + 1, <Py_ssize_t> LINES)):
+        prefetch_line(<const char *> start + 64 * line)
 
 
 cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) noexcept nogil:
@@ -223,27 +240,51 @@ cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) 
 
 
 cdef inline void sparse_truncate(
-    const index *columns, Py_ssize_t size, SGDState *state, double inverse, double averaged
+    const index *columns, Py_ssize_t size, SGDState *state, double averaged
 ) noexcept nogil:
-    cdef Py_ssize_t k
+    """Truncate the parameters of these columns, of which `averaged` is in the average."""
+    cdef double *w = state.w
+    cdef double *taken = state.taken
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale, moved
+    cdef Py_ssize_t k, j
     for k in range(size):
-        truncate_at(state, columns[k], inverse, averaged)
+        j = columns[k]
+        moved = truncated(scale * w[j], due, taken + j) * inverse
+        if averaged != 0:
+            state.total[j] += averaged * (w[j] - moved)
+        w[j] = moved
+
+
+cdef void dense_truncate(SGDState *state, Py_ssize_t d, double averaged) noexcept nogil:
+    """The same for all columns."""
+    cdef double *w = state.w
+    cdef double *taken = state.taken
+    cdef double *total = state.total
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale
+    cdef Py_ssize_t j
+    if averaged != 0:
+        for j in range(d):
+            total[j] += averaged * w[j]
+    for j in range(d):
+        w[j] = truncated(scale * w[j], due, taken + j) * inverse
+    if averaged != 0:
+        for j in range(d):
+            total[j] -= averaged * w[j]
 
 
 cdef inline void truncate(const any_rows *rows, Py_ssize_t i, const SGDRun *run, SGDState *state) noexcept nogil:
     """Truncate the parameters that row i has entries for."""
-    cdef double inverse = 1.0 / state.scale, averaged = 0.0 if run.as_always else in_average(run, state)
-    cdef Py_ssize_t start, size, j
+    cdef double averaged = state.total_scale if run.averages and not run.as_always else 0.0
+    cdef Py_ssize_t start, size
     if any_rows is Rows:
-        for j in range(rows.d):
-            truncate_at(state, j, inverse, averaged)
+        dense_truncate(state, rows.d, averaged)
     else:
         start = sparse_start(rows, i)
         size = sparse_start(rows, i + 1) - start
         if rows.is_long:
-            sparse_truncate(<const int64_t *> rows.indices + start, size, state, inverse, averaged)
+            sparse_truncate(<const int64_t *> rows.indices + start, size, state, averaged)
         else:
-            sparse_truncate(<const int32_t *> rows.indices + start, size, state, inverse, averaged)
+            sparse_truncate(<const int32_t *> rows.indices + start, size, state, averaged)
 
 
 cdef inline double residual(
@@ -261,10 +302,10 @@ cdef inline double residual(
 cdef inline void move(
     const any_rows *rows, Py_ssize_t i, double c, const SGDRun *run, SGDState *state, real *buffer
 ) noexcept nogil:
-    """w -= c x_i / scale, so that the parameters move by c x_i."""
-    add(rows, i, -c / state.scale, state.w, buffer)
+    """w -= c x_i, of which the average takes back what it has."""
+    add(rows, i, -c, state.w, buffer)
     if run.averages:
-        add(rows, i, state.total_scale * c / state.scale, state.total, buffer)
+        add(rows, i, state.total_scale * c, state.total, buffer)
 
 
 cdef inline void ask_for(const any_rows *rows, const SGDRun *run, Py_ssize_t at, real *unused) noexcept nogil:
@@ -302,7 +343,7 @@ cdef inline void row_by_row(
             add(rows, i, -c, state.w, buffer)
         else:
             shrink(run, state, rate, rows.d)
-            move(rows, i, c, run, state, buffer)
+            move(rows, i, c / state.scale, run, state, buffer)
             if run.l1 > 0:
                 state.due += rate * run.l1
                 truncate(rows, i, run, state)
@@ -319,16 +360,19 @@ cdef enum:
 
 
 cdef inline Py_ssize_t next_stage(
-    const any_rows *rows, const SGDRun *run, SGDState *state, Py_ssize_t size, double rate, const double *factors
+    const any_rows *rows, const SGDRun *run, SGDState *state, Py_ssize_t size, double rate, double *factors
 ) noexcept nogil:
     """What is done once between the passes over a batch of this size; returns the next one."""
-    cdef double total = 0
+    cdef double total = 0, inverse
     cdef Py_ssize_t k
     if run.stage == PREDICT:
         for k in range(size):
             total += factors[k]
         state.intercept -= run.intercept_step * total
         shrink(run, state, rate, rows.d)
+        inverse = 1.0 / state.scale
+        for k in range(size):
+            factors[k] *= inverse
         return ADD
     if run.stage == ADD and run.l1 > 0:
         state.due += rate * run.l1
@@ -349,13 +393,16 @@ cdef Py_ssize_t pass_over(
     cdef Py_ssize_t ahead = rows_ahead(rows, buffer), update = run.at // run.batch, first = update * run.batch
     cdef Py_ssize_t last = min(first + run.batch, run.count), stop = min(run.at + visits, last), begin = run.at, k
     cdef double rate = rate_of(run, update), share = rate / (last - first)
-    for k in range(begin, stop):
-        ask_for(rows, run, k + ahead, buffer)
-        if run.stage == PREDICT:
+    if run.stage == PREDICT:
+        for k in range(begin, stop):
+            ask_for(rows, run, k + ahead, buffer)
             factors[k - first] = share * residual(rows, run.order[k], state, sums_out, buffer)
-        elif run.stage == ADD:
+    elif run.stage == ADD:
+        for k in range(begin, stop):
+            ask_for(rows, run, k + ahead, buffer)
             move(rows, run.order[k], factors[k - first], run, state, buffer)
-        else:
+    else:
+        for k in range(begin, stop):
             truncate(rows, run.order[k], run, state)
     run.at = stop
     if stop == last:
@@ -390,9 +437,8 @@ ctypedef struct Lanes:
 
 
 ctypedef struct Tile:
-    # Of up to TILE rows of the order from `start` on.
-    Py_ssize_t start
-    Py_ssize_t stop
+    # Of up to TILE rows of the order.
+    Py_ssize_t size
     double target[TILE]
     double weight[TILE]
     double rate[TILE]
@@ -434,7 +480,7 @@ cdef inline void load_row(
     """Row i to lanes; `groups` as in `look_ahead`. What is beyond a row that is read by elements stays as it is."""
     cdef const real *x = <const real *> rows.X + i * rows.x_row
     cdef Py_ssize_t whole = LANES * (groups - 1) if groups else lanes.whole, j
-    if lanes.in_place:
+    if groups or lanes.in_place:
         for j in range(whole):
             out[j] = x[j]
         for j in range(LANES):
@@ -457,12 +503,11 @@ cdef void pick(
             out[k] = (<const double *> source)[order[k] * step]
 
 
-cdef void fetch(const Targets *targets, const SGDRun *run, Tile *tile) noexcept nogil:
+cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile *tile) noexcept nogil:
     """Fill the tile from where the run is."""
     cdef const Py_ssize_t *order = run.order + run.at
-    cdef Py_ssize_t size = min(<Py_ssize_t> TILE, run.count - run.at), k
-    tile.start = run.at
-    tile.stop = run.at + size
+    cdef Py_ssize_t size = min(<Py_ssize_t> TILE, stop - run.at), k
+    tile.size = size
     for k in range(size):
         tile.target[k] = 0
         tile.weight[k] = 1
@@ -522,8 +567,8 @@ cdef inline void look_ahead(
 ) noexcept nogil:
     """Panels until fewer rows than one are left, or the scale is to be folded before the next.
 
-    `groups` and `plain` are literals: how many groups of LANES a row has, so that it stays in registers, or 0 for any
-    number; and that there is no scale and no average.
+    `groups` and `plain` are literals: how many groups of LANES a row has that is read in place, so that all stays in
+    registers, or 0 for any row; and that there is no scale and no average.
     """
     cdef Py_ssize_t width = LANES * (groups if groups else (rows.d - 1) // LANES + 1), ahead = rows_ahead(rows, scratch)
     cdef double registers[(PANEL + 2) * LANES * GROUPS]
@@ -538,10 +583,11 @@ cdef inline void look_ahead(
     cdef double c[PANEL]
     cdef double taken[PANEL]            # by the average
     cdef double scale[PANEL + 1]        # before each row, and after the last
-    cdef double b = state.intercept, t
+    cdef double b = state.intercept, intercept_step = run.intercept_step, loss = 0, squares = 0, weight = 0, t
+    cdef const Py_ssize_t *order
+    cdef const real *row
     cdef Py_ssize_t at, q, i
     cdef Tile tile
-    tile.stop = run.at
     if groups:
         x = registers
     w = x + PANEL * width
@@ -552,46 +598,53 @@ cdef inline void look_ahead(
     if not plain and run.averages:
         spread(state.total, &lanes, total)
     while run.at + PANEL <= stop:
-        if run.at + PANEL > tile.stop:
-            fetch(&rows.targets, run, &tile)
-        at = run.at - tile.start
-        if not plain:
-            scale[0] = state.scale
-            for q in range(PANEL):
-                scale[q + 1] = scale[q] * left_by_l2(run, tile.rate[at + q])
-            if scale[PANEL] < floor_of(run):
-                break
-        if run.at + ahead + PANEL <= run.count:
-            for q in range(PANEL):
-                prefetch_row(rows, run.order[run.at + ahead + q], scratch)
-        for q in range(PANEL):
-            load_row(rows, run.order[run.at + q], &lanes, scratch, x + q * width, groups)
-        multiply(x, w, width, p, g)
-        for q in range(PANEL):
-            f[q] = tile.rate[at + q] * tile.weight[at + q]
-            r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
-            for i in range(q):
-                t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
-                r[q] -= r[i] * (f[i] * (t + run.intercept_step))
-        for q in range(PANEL):
-            c[q] = f[q] * r[q]
-            b -= run.intercept_step * c[q]
-            sums_out[0] += tile.weight[at + q] * r[q] * r[q]
-            sums_out[1] += r[q] * r[q]
-            sums_out[2] += tile.weight[at + q]
+        fetch(&rows.targets, run, stop, &tile)
+        order = run.order + run.at
+        at = 0
+        while at + PANEL <= tile.size:
             if not plain:
-                c[q] /= scale[q + 1]
+                scale[0] = state.scale
+                for q in range(PANEL):
+                    scale[q + 1] = scale[q] * left_by_l2(run, tile.rate[at + q])
+                if scale[PANEL] < floor_of(run):
+                    stop = 0
+                    break
+            if run.at + at + ahead + PANEL <= run.count:
+                for q in range(PANEL):
+                    row = <const real *> rows.X + order[at + ahead + q] * rows.x_row
+                    prefetch_bytes(row, width * <Py_ssize_t> sizeof(real))
+            for q in range(PANEL):
+                load_row(rows, order[at + q], &lanes, scratch, x + q * width, groups)
+            multiply(x, w, width, p, g)
+            for q in range(PANEL):
+                f[q] = tile.rate[at + q] * tile.weight[at + q]
+                r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
+                for i in range(q):
+                    t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
+                    r[q] -= r[i] * (f[i] * (t + intercept_step))
+            for q in range(PANEL):
+                c[q] = f[q] * r[q]
+                b -= intercept_step * c[q]
+                loss += tile.weight[at + q] * r[q] * r[q]
+                squares += r[q] * r[q]
+                weight += tile.weight[at + q]
+                if not plain:
+                    c[q] /= scale[q + 1]
+                    if run.averages:
+                        taken[q] = -c[q] * state.total_scale
+                        state.total_scale += scale[q + 1]
+                        state.intercept_total += b
+            add_panel(x, c, width, w)
+            if not plain:
+                state.scale = scale[PANEL]
                 if run.averages:
-                    taken[q] = -c[q] * state.total_scale
-                    state.total_scale += scale[q + 1]
-                    state.intercept_total += b
-        add_panel(x, c, width, w)
-        if not plain:
-            state.scale = scale[PANEL]
-            if run.averages:
-                add_panel(x, taken, width, total)
-                state.n_averaged += PANEL
-        run.at += PANEL
+                    add_panel(x, taken, width, total)
+                    state.n_averaged += PANEL
+            at += PANEL
+        run.at += at
+    sums_out[0] += loss
+    sums_out[1] += squares
+    sums_out[2] += weight
     state.intercept = b
     collect(w, &lanes, state.w)
     if not plain and run.averages:
@@ -601,14 +654,14 @@ cdef inline void look_ahead(
 cdef inline void look_ahead_fitting(
     const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch, const bint plain
 ) noexcept nogil:
-    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
-    if groups == 1:
+    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1 if plain and rows.x_col == 1 and rows.d >= LANES else 0
+    if plain and groups == 1:
         look_ahead(rows, run, state, stop, sums_out, scratch, 1, plain)
-    elif groups == 2:
+    elif plain and groups == 2:
         look_ahead(rows, run, state, stop, sums_out, scratch, 2, plain)
-    elif groups == 3:
+    elif plain and groups == 3:
         look_ahead(rows, run, state, stop, sums_out, scratch, 3, plain)
-    elif groups == GROUPS:
+    elif plain and groups == GROUPS:
         look_ahead(rows, run, state, stop, sums_out, scratch, GROUPS, plain)
     else:
         look_ahead(rows, run, state, stop, sums_out, scratch, 0, plain)
@@ -621,11 +674,13 @@ cdef inline void single_rows(
     const bint plain
 ) noexcept nogil:
     """A row an update; what `look_ahead` leaves over goes row by row."""
-    if any_rows is Rows:
-        while run.l1 == 0 and run.at < stop:
-            look_ahead_fitting(rows, run, state, stop, sums_out, scratch, plain)
-            row_by_row(rows, run, state, min(run.at + PANEL, stop), sums_out, scratch, plain)
-    row_by_row(rows, run, state, stop, sums_out, scratch, plain)
+    cdef Py_ssize_t until = stop
+    while run.at < stop:
+        if any_rows is Rows:
+            if plain or run.l1 == 0:
+                look_ahead_fitting(rows, run, state, stop, sums_out, scratch, plain)
+                until = min(run.at + PANEL, stop)
+        row_by_row(rows, run, state, until, sums_out, scratch, plain)
 
 
 cdef inline void descend(
@@ -642,9 +697,9 @@ cdef inline void descend(
         single_rows(rows, run, state, stop, sums_out, scratch, False)
 
 
-cdef Py_ssize_t scratch_doubles(Py_ssize_t d, Py_ssize_t batch) noexcept nogil:
-    """What the kernels need for rows of d columns and batches of so many rows, dense or sparse."""
-    return (PANEL + 2) * (d + LANES) + batch
+cdef Py_ssize_t scratch_doubles(const SGDRun *run, Py_ssize_t d) noexcept nogil:
+    """What a run needs for rows of d columns, dense or sparse."""
+    return (PANEL + 2) * (d + LANES) + run.batch
 
 
 cdef void dense_f32(
