@@ -253,11 +253,10 @@ class SecondMoments:
         y = validate.as_vector(y, len(X))
         weights, _ = validate.as_weights(sample_weight, len(X))
         shift = self.shift if self.n_samples else self.first_shift(X, y, weights)
-        columns = shift[:-1]
-        sums_in_double = self.in_double or isinstance(X, CSR)
-        narrow = validate.kernel_dtype(X.dtype) == np.float32 and not sums_in_double
         gram = None
-        if narrow and np.array_equal(columns.astype(np.float32), columns):
+        in_double = self.in_double or isinstance(X, CSR)
+        narrow = validate.kernel_dtype(X.dtype) == np.float32 and not in_double
+        if narrow and (not self.n_samples or np.array_equal(shift[:-1].astype(np.float32), shift[:-1])):
             gram = self.moments_of(X, y, weights, shift, in_double=False)
             if not fits_float32(X, y, weights, shift, gram):
                 gram = None
@@ -269,7 +268,7 @@ class SecondMoments:
                 raise OverflowError("the second moments of X and y overflow; scale the data down")
             refuse_underflow(X, y, weights, shift, np.diagonal(gram))
         self.shift = shift
-        self.gram += gram
+        self.gram = self.gram + gram if self.n_samples else gram
         self.n_samples += len(X)
         self.rounding = max(self.rounding, ROUNDING[np.dtype(np.float32 if narrow else np.float64)])
         return self
@@ -332,8 +331,10 @@ def typical_row(X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None) 
     of weight zero are not there.
     """
     places = [first_weighted(weights, start) for start in (0, len(X) // 2, len(X) - 1)]
-    rows = np.column_stack([X[places], y[places]]).astype(np.float64)
-    return np.sort(rows, axis=0)[1]
+    rows = np.empty((3, X.shape[1] + 1))
+    rows[:, :-1], rows[:, -1] = X[places], y[places]
+    rows.sort(axis=0)
+    return rows[1].copy()
 
 
 def first_weighted(weights: np.ndarray | None, start: int) -> int:
@@ -349,8 +350,10 @@ def first_weighted(weights: np.ndarray | None, start: int) -> int:
 
 
 def near_zero(X: np.ndarray) -> bool:
-    """Whether sums of squares about zero lose no more than a digit beside those about the means, as far as some rows
-    show: no column's mean is more than three times its deviation."""
+    """Whether sums of squares about zero lose no more than a digit beside those about the means.
+
+    As far as some rows show: no column's mean is more than three times its deviation.
+    """
     rows = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         return bool((np.mean(rows, axis=0) ** 2 < 9 * np.var(rows, axis=0)).all())
@@ -363,7 +366,7 @@ def fits_float32(
     if not np.isfinite(gram).all():
         return False
     small = np.diagonal(gram) < TINIEST_SQUARE_IN_FLOAT32 * len(X)
-    return not small[-1] and varying_column(X, y, weights, shift, small) is None
+    return not small.any() or not small[-1] and varying_column(X, y, weights, shift, small) is None
 
 
 def refuse_underflow(
@@ -409,7 +412,16 @@ def gram_by_panels(blocks: list[Block], shift: np.ndarray, in_double: bool) -> n
             add_in_place(blocks, shift[-1], gram)
         else:
             add_copied(blocks, shift, dtype, gram)
+        gram[-2:, -2:] = sum(side_moments(block, shift[-1]) for block in blocks)
     return gram
+
+
+def side_moments(block: Block, y_shift: float) -> np.ndarray:
+    """The Gram matrix of (y - shift, 1), in double whatever X is."""
+    target = np.asarray(block.y, np.float64) - y_shift
+    weights = np.ones(len(target)) if block.s is None else np.asarray(block.s, np.float64)
+    weighted = weights * target
+    return np.array([[weighted @ target, weighted.sum()], [weighted.sum(), weights.sum()]])
 
 
 def add_in_place(blocks: list[Block], y_shift: float, gram: np.ndarray) -> None:
@@ -418,13 +430,12 @@ def add_in_place(blocks: list[Block], y_shift: float, gram: np.ndarray) -> None:
     product = np.empty((d, d), blocks[0].X.dtype)
     rows = max(1024, min(IN_PLACE_ROWS, IN_PLACE_PRODUCTS // (d * d)))
     for block in blocks:
-        for start in range(0, len(block.X), rows):
+        target = np.asarray(block.y, np.float64) - y_shift
+        sides = np.column_stack([target, np.ones(len(target))]).astype(product.dtype)
+        for start in range(0, len(sides), rows):
             part = block.X[start : start + rows]
-            target = block.y[start : start + rows].astype(np.float64) - y_shift
-            sides = np.column_stack([target, np.ones(len(part))])
             gram[:d, :d] += np.matmul(part.T, part, out=product)
-            gram[:d, d:] += part.T @ sides.astype(part.dtype)
-            gram[d:, d:] += sides.T @ sides
+            gram[:d, d:] += part.T @ sides[start : start + rows]
     gram[d:, :d] = gram[:d, d:].T
 
 

@@ -24,8 +24,8 @@ from fastgd.solvers._interface import History, Options, Outcome
 
 __all__ = ["NormalEquations", "solve"]
 
-#: Rows from which on, and so many for each column, float32 data is first summed in float32: rounding errors of different
-#: tiles then average out, and the time of a pass counts.
+#: Rows from which on, and so many for each column, float32 data is first summed in float32: rounding errors of
+#: different tiles then average out, and the time of a pass counts.
 NARROW_ROWS = 4096
 NARROW_ROWS_PER_COLUMN = 2
 #: Of the smallest eigenvalue, what the rounding of the moments may change.

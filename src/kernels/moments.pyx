@@ -52,7 +52,7 @@ cdef enum:
     VECTOR = 64             # bytes of a row in a strip
     LANES_MAX = 16          # floats in a vector
     LEFT_MAX = 8
-    SIDE_ROWS = 4
+    SIDE_ROWS = 4           # that are summed side by side, so that none waits for the one before
     TILE = 256              # rows of a panel of strips
     PITCH = 257             # and from one strip to the next, so that they do not share the same few lines of L1
     LONG_TILE = 512         # rows of a panel of columns
@@ -149,15 +149,13 @@ cdef inline void copy_rows(
     """Whole strips of rows, read in vectors."""
     cdef const real *from_x
     cdef lane *out
-    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, strip, k
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, strip
     if strips <= NARROW:    # so many streams of memory at once are followed well, and rows then take less time
         for strip in range(strips):
             from_x = x + strip * lanes
             out = panel + strip * PITCH * lanes
             for i in range(count):
-                copy_lanes(from_x, origin, out)
-                from_x += x_row
-                out += lanes
+                copy_lanes(from_x + i * x_row, origin, out + i * lanes)
             origin += lanes
     else:
         for i in range(count):
@@ -232,7 +230,9 @@ cdef inline void copy_rest(
             out[i * lanes] = x[i * rows.x_row + j * rows.x_col] - origin[j]
 
 
-cdef inline Py_ssize_t whole_rows(const Rows *rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t reach) noexcept nogil:
+cdef inline Py_ssize_t whole_rows(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, Py_ssize_t reach
+) noexcept nogil:
     """The first so many rows of a tile after whose start `reach` elements can be read, though they have only d."""
     if reach <= rows.d:
         return count
@@ -314,15 +314,12 @@ cdef void gram_block_8(
 cdef void side_block(
     const lane *strip, const lane *target, const lane *root, Py_ssize_t count, double *sums_out
 ) noexcept nogil:
-    """The strip's products with the targets and with the roots of the weights: a vector of each.
-
-    Targets and roots of zero follow the last row up to a multiple of SIDE_ROWS.
-    """
+    """The strip's products with the targets and with the roots of the weights: a vector of each."""
     cdef lane block[2 * SIDE_ROWS * LANES_MAX]
     cdef Py_ssize_t lanes = lanes_of(<lane> 0), i = 0, k
     for k in range(2 * SIDE_ROWS * lanes):
         block[k] = 0
-    while i < count:
+    while i + SIDE_ROWS <= count:
         for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
             block[k] += target[i] * strip[k]
             block[lanes + k] += root[i] * strip[k]
@@ -334,8 +331,14 @@ cdef void side_block(
             block[7 * lanes + k] += root[i + 3] * strip[3 * lanes + k]
         strip += SIDE_ROWS * lanes
         i += SIDE_ROWS
+    while i < count:
+        for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+            block[k] += target[i] * strip[k]
+            block[lanes + k] += root[i] * strip[k]
+        strip += lanes
+        i += 1
     for k in range(2 * lanes):
-        sums_out[k] += (<double> block[k] + block[2 * lanes + k]) + (<double> block[4 * lanes + k] + block[6 * lanes + k])
+        sums_out[k] += <double> block[k] + block[2 * lanes + k] + block[4 * lanes + k] + block[6 * lanes + k]
 
 
 cdef void collect_rows(
@@ -360,22 +363,20 @@ cdef inline void gram_rows(
     """
     cdef Py_ssize_t lanes = lanes_of(lane_like), d = rows.d, strips = (d + lanes - 1) // lanes
     cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j, k
-    cdef lane target[TILE + SIDE_ROWS]
-    cdef lane root[TILE + SIDE_ROWS]
+    cdef lane target[TILE]
+    cdef lane root[TILE]
     cdef const char *ahead
     cdef double *sums = <double *> scratch
     cdef lane *panel = <lane *> (sums + height * strips * lanes)
     cdef lane *origin = panel + strips * PITCH * lanes
     cdef lane *left
     cdef lane *right
-    memset(scratch, 0, gram_bytes(rows, lane_like))
-    for j in range(d):
-        origin[j] = <lane> shift[j]
+    memset(sums, 0, height * strips * lanes * sizeof(double))
+    for j in range(strips * lanes):
+        origin[j] = <lane> shift[j] if j < d else 0
     while start < rows.n:
         count = min(<Py_ssize_t> TILE, rows.n - start)
         load_sides(rows, start, count, shift, sums_out, target, root)
-        for k in range(SIDE_ROWS):
-            target[count + k] = root[count + k] = 0
         fill_strips(rows, start, count, origin, root, panel, like)
         for b in range(strips):
             right = panel + b * PITCH * lanes
