@@ -1,0 +1,86 @@
+"""The cases: what a user does, and what the right answer is, from NumPy in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from problems import Data
+
+__all__ = ["CASES", "Case"]
+
+
+class Case(NamedTuple):
+    """`truth` is what an answer is compared with, `error` how far an answer is off it."""
+
+    truth: Callable[[Data], Any]
+    error: Callable[[np.ndarray, Any], float]
+    tolerance: dict[str, float]
+    reads: bool = True  # whether the time to read X bounds it from below
+
+
+def gradient(data: Data) -> np.ndarray:
+    w = data.w.astype(np.float64)
+    if data.problem.density:
+        return 2 / data.n * data.transposed_product(data.product(w) - data.y)
+    slopes = np.zeros(data.d)
+    for X, y in data.parts():
+        slopes += X.T @ (X @ w - y)
+    return 2 / data.n * slopes
+
+
+def step(data: Data) -> np.ndarray:
+    return data.w - data.lr * gradient(data)
+
+
+def gram(data: Data) -> np.ndarray:
+    total = np.zeros((data.d, data.d))
+    for X, _ in data.parts():
+        total += X.T @ X
+    return total
+
+
+def nothing(data: Data) -> np.ndarray:
+    return np.zeros(data.d + 2)
+
+
+def relative(answer: np.ndarray, truth: np.ndarray) -> float:
+    """The length of what is wrong in units of the answer's length."""
+    if np.shape(answer) != truth.shape:
+        return np.inf
+    length = float(np.linalg.norm(truth)) or 1.0
+    return float(np.linalg.norm(np.asarray(answer, np.float64) - truth)) / length
+
+
+def sample(data: Data) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows from the beginning, their targets, and the least mean squared error on them."""
+    part = data.head(20_000)
+    X, y = part.X.astype(np.float64), part.y.astype(np.float64)
+    return X, y, mean_square(X @ np.linalg.lstsq(X, y)[0] - y)
+
+
+def excess(answer: np.ndarray, truth: tuple[np.ndarray, np.ndarray, float]) -> float:
+    """By which part the loss on the sample is greater than the least one."""
+    X, y, least = truth
+    return mean_square(X @ np.asarray(answer, np.float64) - y) / least - 1
+
+
+def mean_square(r: np.ndarray) -> float:
+    return float(r @ r) / len(r)
+
+
+#: float32's tolerance is wide because peers add up millions of rows in float32.
+SUMS = {"float32": 1e-2, "float64": 1e-9}
+#: Stochastic descent ends near the optimum, in whatever order it went through the rows.
+NEAR = {"float32": 0.1, "float64": 0.1}
+
+CASES = {
+    "gradient": Case(gradient, relative, SUMS),
+    "gradient function": Case(gradient, relative, SUMS),
+    "step": Case(step, relative, SUMS),
+    "moments": Case(gram, relative, SUMS),
+    "SGD epoch": Case(sample, excess, NEAR),
+    "sparse gradient": Case(gradient, relative, SUMS),
+    "engine": Case(nothing, relative, SUMS, reads=False),
+}

@@ -1,0 +1,87 @@
+"""PyTorch on the CPU, eager, by the operations with the fewest temporaries; tensors share memory with the arrays."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from contest import Run
+from problems import Data
+
+VERSION = torch.__version__
+
+set_threads = torch.set_num_threads
+warnings.filterwarnings("ignore", message="Sparse ")  # CSR tensors are called a beta, and not checked
+torch.autograd.set_grad_enabled(False)
+
+
+def tensors(data: Data) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(data.X), torch.from_numpy(data.y), torch.from_numpy(data.w.copy())
+
+
+def gradient(data: Data) -> Run:
+    X, y, w = tensors(data)
+    XT, scale, r, g = X.t(), 2 / data.n, torch.empty_like(y), torch.empty_like(w)
+
+    def call() -> torch.Tensor:
+        torch.addmv(y, X, w, beta=-1, out=r)
+        return torch.addmv(g, XT, r, beta=0, alpha=scale, out=g)
+
+    return Run(call)
+
+
+def gradient_function(data: Data) -> Run:
+    X, y, w = tensors(data)
+    n = data.n
+    return Run(lambda: (2 / n) * (X.t() @ torch.addmv(y, X, w, beta=-1)))
+
+
+def step(data: Data) -> Run:
+    X, y, w = tensors(data)
+    XT, rate, r = X.t(), 2 * data.lr / data.n, torch.empty_like(y)
+
+    def call() -> torch.Tensor:
+        torch.addmv(y, X, w, beta=-1, out=r)
+        return w.addmv_(XT, r, alpha=-rate)
+
+    return Run(call)
+
+
+def moments(data: Data) -> Run:
+    X, _, _ = tensors(data)
+    return Run(lambda: X.t() @ X)
+
+
+def sgd_epoch(data: Data) -> Run:
+    part = data.head(10_000)
+    X, targets, w = torch.from_numpy(part.X), part.y.tolist(), torch.from_numpy(np.empty_like(data.w))
+    rate = 2 * data.sgd_lr
+
+    def call() -> torch.Tensor:
+        w.zero_()
+        for i in np.random.default_rng(0).permutation(part.n).tolist():
+            x = X[i]
+            w.add_(x, alpha=-rate * (float(x.dot(w)) - targets[i]))
+        return w
+
+    return Run(call, rows=part.n)
+
+
+def sparse_gradient(data: Data) -> Run:
+    """The transpose is made ready beforehand, as for SciPy."""
+    y, w = torch.from_numpy(data.y), torch.from_numpy(data.w)
+    indptr, indices, values = (torch.from_numpy(array) for array in (data.X.indptr, data.X.indices, data.X.data))
+    X = torch.sparse_csr_tensor(indptr, indices, values, size=data.X.shape)
+    XT, scale = X.t().to_sparse_csr(), 2 / data.n
+    return Run(lambda: (XT @ (X @ w - y)).mul_(scale))
+
+
+RUNS = {
+    "gradient": gradient,
+    "gradient function": gradient_function,
+    "step": step,
+    "moments": moments,
+    "SGD epoch": sgd_epoch,
+    "sparse gradient": sparse_gradient,
+}

@@ -1,0 +1,92 @@
+"""Which cases are done on which problems, and with how many threads."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import contest
+from problems import Problem, dense, sparse
+
+__all__ = ["PLANS", "Entry", "compared"]
+
+DTYPES = ("float32", "float64")
+
+
+class Entry(NamedTuple):
+    """Cases that share the data of a problem, on one thread or on all cores."""
+
+    problem: Problem
+    cases: tuple[str, ...]
+    all_cores: bool = False
+
+
+def both(
+    name: str, widths: list[int], cases: tuple[str, ...], order: str = "C", all_cores: bool = False
+) -> list[Entry]:
+    """Problems of this size, of each dtype and width."""
+    return [Entry(dense(name, d, dtype, order), cases, all_cores) for dtype in DTYPES for d in widths]
+
+
+TINY = Problem("tiny", 4, 2, "float64")
+SMALL = Problem("small", 442, 10, "float64")
+#: More than the engine ever cuts X into.
+BLOCKS = Problem("many blocks", 1_200_000, 32, "float32")
+
+SPARSE = [sparse("sparse", 100_000, 10_000, dtype, 0.005) for dtype in DTYPES] + [
+    sparse("sparse, short rows", 1_000_000, 10_000, "float32", 0.0005),
+    sparse("sparse, long rows", 1_000, 100_000, "float32", 0.1),
+]
+
+FULL = [
+    Entry(TINY, ("gradient", "gradient function", "step", "moments")),
+    Entry(SMALL, ("gradient", "gradient function", "step", "moments")),
+    *both("in L1", [100], ("gradient",)),
+    *both("in L2", [5, 20, 100, 1_000, 20_000], ("gradient",)),
+    *both("in L3", [20, 100, 1_000], ("gradient",)),
+    *both("in memory", [16, 32, 64, 100], ("gradient", "moments")),
+    *both("in memory", [2, 4, 8], ("moments",)),
+    *both("in memory", [20, 128, 250, 500, 1_000, 2_500, 20_000, 50_000], ("gradient",)),
+    Entry(dense("in memory", 10_000, "float32"), ("gradient",)),
+    *both("in memory", [20, 100, 1_000], ("gradient",), order="F"),
+    Entry(dense("in L2", 100, "float32"), ("step",)),
+    Entry(dense("in memory", 100, "float32"), ("step",)),
+    *both("beyond L3", [250, 1_000], ("moments",)),
+    *both("in L3", [20, 100], ("SGD epoch",)),
+    *both("in memory", [20, 100], ("SGD epoch",)),
+    *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
+    Entry(BLOCKS, ("engine",)),
+    Entry(BLOCKS, ("engine",), all_cores=True),
+    *both("in memory", [16, 32, 100, 250, 500, 1_000], ("gradient",), all_cores=True),
+]
+
+QUICK = [
+    Entry(TINY, ("gradient", "gradient function", "step", "moments")),
+    Entry(SMALL, ("gradient", "moments", "SGD epoch")),
+    Entry(Problem("quick", 2_000, 20, "float32"), ("gradient", "step", "moments", "SGD epoch")),
+    Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
+    Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
+    Entry(BLOCKS, ("engine",)),
+    Entry(Problem("quick", 50_000, 100, "float32"), ("gradient",), all_cores=True),
+]
+
+#: What `compare.py` looks at: each floor of the house once.
+COMPARED = [
+    Entry(TINY, ("gradient", "gradient function", "step")),
+    Entry(SMALL, ("gradient",)),
+    *both("in L2", [20, 100], ("gradient",)),
+    *both("beyond L3", [20, 100, 1_000], ("gradient",)),
+    Entry(dense("beyond L3", 100, "float32", "F"), ("gradient",)),
+    Entry(dense("in L3", 20_000, "float32"), ("gradient",)),
+    Entry(dense("in L3", 20, "float64"), ("moments", "SGD epoch")),
+    Entry(dense("in L3", 250, "float64"), ("moments",)),
+    Entry(SPARSE[0], ("sparse gradient",)),
+    Entry(BLOCKS, ("engine",)),
+]
+
+
+def compared(cases: list[str]) -> list[tuple[str, Problem]]:
+    """What `compare.py` is to look at of these cases."""
+    return [(case, entry.problem) for entry in COMPARED for case in entry.cases if case in cases]
+
+
+PLANS = {"FULL": (FULL, contest.FULL), "QUICK": (QUICK, contest.QUICK)}

@@ -1,0 +1,51 @@
+"""The README's table: a dozen rows of the saved results, between two marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from report import table
+
+__all__ = ["write"]
+
+START, END = "<!-- bench/run.py --readme writes from here -->", "<!-- to here -->"
+
+PEERS = ["NumPy", "SciPy", "scikit-learn", "PyTorch", "Numba", "pure Python"]
+COLUMNS = ["case", "problem", "fastgd", *PEERS, "GB/s of X", "of plain read"]
+
+#: Case, size, dtype, width, order, and whether on all cores.
+CHOSEN = [
+    ("gradient", "tiny", "float64", 2, "C", False),
+    ("gradient", "in L2", "float32", 100, "C", False),
+    ("gradient", "in memory", "float64", 20, "C", False),
+    ("gradient", "in memory", "float32", 100, "C", False),
+    ("gradient", "in memory", "float32", 250, "C", False),
+    ("gradient", "in memory", "float32", 1_000, "C", False),
+    ("gradient", "in memory", "float32", 20_000, "C", False),
+    ("gradient", "in memory", "float32", 100, "F", False),
+    ("gradient", "in memory", "float32", 100, "C", True),
+    ("moments", "in memory", "float64", 16, "C", False),
+    ("SGD epoch", "in memory", "float32", 20, "C", False),
+    ("SGD epoch", "in memory", "float64", 100, "C", False),
+    ("sparse gradient", "sparse", "float32", 10_000, "C", False),
+]
+
+
+def is_chosen(row: dict[str, Any]) -> bool:
+    problem, many = row["problem"], row["threads"] > 1
+    return any(
+        (row["case"], problem["dtype"], problem["d"], problem["order"], many) == (case, dtype, d, order, on_all_cores)
+        and problem["name"].endswith(name)
+        for case, name, dtype, d, order, on_all_cores in CHOSEN
+    )
+
+
+def write(results: dict[str, Any], page: Path) -> None:
+    """Put the table in its place in the page."""
+    before, mark, rest = page.read_text().partition(START)
+    _, end, after = rest.partition(END)
+    if not mark or not end:
+        raise SystemExit(f"{page} has no lines {START} and {END}")
+    rows = [row for row in results["rows"] if is_chosen(row)]
+    page.write_text(f"{before}{START}\n\n{table(rows, COLUMNS)}\n\n{END}{after}")
