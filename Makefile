@@ -2,7 +2,7 @@
 # (not editable) and what the extra NAME of pyproject.toml asks for. Another target needs no more than its recipe:
 #
 #     bench: .venv-bench/installed    ## what `make help` says of it
-#             $(<D)/bin/python -m pytest bench
+#             $(<D)/bin/python bench/run.py
 
 PYTHON ?= python3
 TESTS = tests
@@ -28,10 +28,8 @@ demo: .venv-demo/installed .venv-demo/flights    ## fit 327,346 flights, print a
 test: .venv-test/installed    ## run all tests against the installed package; TESTS=tests/test_fit.py for some of them
 	FASTGD_TEST_INSTALLED=1 PYTHONSAFEPATH=1 $(<D)/bin/pytest --import-mode=importlib $(TESTS)
 
-bench: .venv-bench/installed    ## the README's table, and every case in pytest-benchmark; one thread
-	OMP_NUM_THREADS=1 $(<D)/bin/python bench/ratios.py
-	OMP_NUM_THREADS=1 PYTHONSAFEPATH=1 $(<D)/bin/pytest -q bench --benchmark-group-by=param:data \
-	    --benchmark-columns=median,iqr,rounds --benchmark-max-time=0.2 --benchmark-min-rounds=3
+bench: .venv-bench/installed    ## measure fastgd beside its peers, ten minutes: bench/results; ARGS=--quick for seconds
+	$(<D)/bin/python bench/run.py $(ARGS)
 
 lint: .venv-lint/tools    ## ruff, cython-lint, mypy, and the check that loops without the GIL touch no Python
 	$(<D)/bin/ruff check .
@@ -40,7 +38,7 @@ lint: .venv-lint/tools    ## ruff, cython-lint, mypy, and the check that loops w
 	$(<D)/bin/python tools/check_nogil.py
 
 clean:    ## remove the environments and whatever was built
-	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .mypy_cache/ .hypothesis/ .benchmarks/
+	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .mypy_cache/ .hypothesis/
 	rm -rf examples/cimport/build/ examples/cimport/*.egg-info/ examples/cimport/*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

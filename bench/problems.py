@@ -60,6 +60,7 @@ class CSR:
     indices: np.ndarray
     indptr: np.ndarray
     shape: tuple[int, int]
+    format: str = "csr"
 
 
 class Data:
@@ -106,8 +107,12 @@ class Data:
 
     @property
     def sgd_lr(self) -> float:
-        """A step size at which an epoch of stochastic descent ends some percent above the optimum."""
-        return 0.025 / self.d
+        """A step size at which stochastic descent ends some percent above the optimum, on `sgd_rows` rows or more."""
+        return 0.075 / self.d
+
+    @property
+    def sgd_rows(self) -> int:
+        return min(self.n, 40 * self.d)
 
     def product(self, v: np.ndarray) -> np.ndarray:
         """Xv."""
@@ -142,7 +147,7 @@ def random_matrix(problem: Problem, drawn: np.ndarray, rng: np.random.Generator)
 
 def random_rows(problem: Problem, drawn: np.ndarray, rng: np.random.Generator) -> CSR:
     """Rows of different lengths, the columns of each spread evenly over all and ascending."""
-    mean = problem.density * problem.d
+    mean = (problem.density or 0.0) * problem.d
     lengths = rng.integers(max(1, int(mean / 2)), int(1.5 * mean) + 1, problem.n)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     stride = np.repeat(problem.d // lengths, lengths)

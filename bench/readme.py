@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from report import table
+from report import Row, caption, table
 
 __all__ = ["write"]
 
@@ -32,13 +32,10 @@ CHOSEN = [
 ]
 
 
-def is_chosen(row: dict[str, Any]) -> bool:
+def is_chosen(row: Row) -> bool:
     problem, many = row["problem"], row["threads"] > 1
-    return any(
-        (row["case"], problem["dtype"], problem["d"], problem["order"], many) == (case, dtype, d, order, on_all_cores)
-        and problem["name"].endswith(name)
-        for case, name, dtype, d, order, on_all_cores in CHOSEN
-    )
+    size = problem["name"].rpartition(", ")[2]
+    return (row["case"], size, problem["dtype"], problem["d"], problem["order"], many) in CHOSEN
 
 
 def write(results: dict[str, Any], page: Path) -> None:
@@ -48,4 +45,4 @@ def write(results: dict[str, Any], page: Path) -> None:
     if not mark or not end:
         raise SystemExit(f"{page} has no lines {START} and {END}")
     rows = [row for row in results["rows"] if is_chosen(row)]
-    page.write_text(f"{before}{START}\n\n{table(rows, COLUMNS)}\n\n{END}{after}")
+    page.write_text(f"{before}{START}\n\n{table(rows, COLUMNS)}\n\nOn {caption(results)}.\n\n{END}{after}")

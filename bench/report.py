@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ceiling import PLAIN
 from peers import PEERS
 
-__all__ = ["Row", "best_read_rate", "line", "markdown", "median", "of_read", "rate", "ratio", "table", "time_of"]
+__all__ = [
+    "Row",
+    "best_read_rate",
+    "caption",
+    "line",
+    "markdown",
+    "median",
+    "of_read",
+    "rate",
+    "ratio",
+    "table",
+    "time_of",
+]
 
 Row = dict[str, Any]
 
@@ -55,7 +68,8 @@ def best_read_rate(row: Row) -> float | None:
 
 def best_peer(row: Row) -> str | None:
     """The fastest of the others."""
-    return min((name for name in PEERS if median(row, name)), key=lambda name: median(row, name), default=None)
+    times = {name: seconds for name in PEERS if (seconds := median(row, name))}
+    return min(times, key=times.__getitem__, default=None)
 
 
 # ---- their text ------------------------------------------------------------------------------------------------------
@@ -99,7 +113,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "problem": lambda row: row["problem"]["label"],
     "fastgd": lambda row: time_of(row, "fastgd"),
     "best peer": best_of,
-    **{f"{name}": lambda row, name=name: ratio_of(row, name) for name in PEERS},
+    **{name: partial(ratio_of, name=name) for name in PEERS},
     "GB/s of X": lambda row: decimal(rate(row), 1),
     "of plain read": lambda row: decimal(of_read(row), 2),
     "of best read": lambda row: decimal(of_best_read(row), 2),
@@ -122,3 +136,10 @@ def table(rows: list[Row], columns: Iterable[str] = tuple(COLUMNS)) -> str:
     cells = {name: [COLUMNS[name](row) for row in rows] for name in columns}
     shown = [name for name in cells if any(cells[name])]
     return markdown(shown, map(list, zip(*(cells[name] for name in shown), strict=True)))
+
+
+def caption(results: dict[str, Any]) -> str:
+    """The machine and the libraries, in a line."""
+    box, versions = results["machine"], results["versions"]
+    names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{box['processor']}, {box['cores']} cores, {box['caches']}, {box['system']}; {names}"

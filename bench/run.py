@@ -20,7 +20,7 @@ import machine
 import readme
 from cases import CASES
 from plot import roofline
-from report import table
+from report import caption, table
 from targets import summary
 
 HERE = Path(__file__).resolve().parent
@@ -34,7 +34,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--problem", default="", help="only problems with this in their name, such as 'memory float32'")
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="how many threads all cores are")
-    parser.add_argument("--out", type=Path, help=f"folder for the results; {RESULTS.name} or, for parts, {PARTS.name}")
+    parser.add_argument("--out", type=Path, help="for the results; bench/results, or build/bench for a part")
     parser.add_argument("--readme", action="store_true", help="write the README's table from the saved results")
     return parser.parse_args()
 
@@ -73,7 +73,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             status = subprocess.run(command, env=machine.environment(threads)).returncode
             if status:
                 results["failures"].append(f"the process with {threads} threads ended with status {status}")
-            head, *rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else [{}]
+            lines = out.read_text().splitlines() if out.exists() else []
+            head, *rows = map(json.loads, lines or ["{}"])
         results |= head
         results["rows"] += rows
     return results
@@ -83,14 +84,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """The table, what it was measured on, and the targets."""
-    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    """What it was measured on, the table, and how near the targets are."""
     return "\n".join(
         [
             "# Benchmarks",
             "",
-            caption(results) + ".",
-            f"{versions}. Made by `make bench`; what the columns mean stands in [bench/README.md](../README.md).",
+            f"Measured on {caption(results)}; load at the start {results['machine']['load']}. What the columns mean "
+            "stands in [bench/README.md](../README.md).",
             *(f"\nNot installed: {name}." for name in results["absent"]),
             *(f"\nFailed: {line}." for line in results["failures"]),
             "",
@@ -102,12 +102,6 @@ def page(results: dict[str, Any]) -> str:
             "",
         ]
     )
-
-
-def caption(results: dict[str, Any]) -> str:
-    """The machine in a line."""
-    box = results["machine"]
-    return f"{box['processor']}, {box['cores']} cores, {box['caches']}, {box['system']}"
 
 
 if __name__ == "__main__":

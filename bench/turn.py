@@ -27,7 +27,7 @@ def main() -> None:
     run = Contestants.load(1, []).runs(name, data).get("fastgd", NotImplementedError(f"no {name}"))
     result = contest.check(run, lambda answer, _: case.error(answer, case.truth(data)), case.tolerance[problem.dtype])
     print(json.dumps({"fastgd": fastgd.__file__, "failed": result.failed}), flush=True)
-    if result.failed:
+    if result.failed or isinstance(run, Exception):
         return
     repeat = contest.fill(run.call, TURN)
     for _ in sys.stdin:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import contest
 import plan
 from cases import CASES
 from peers import PEERS, Contestants
-from problems import Data
+from problems import Data, Problem
 from report import time_of
 
 
@@ -46,6 +47,15 @@ def record(case: str, data: Data, results: dict[str, contest.Result]) -> dict[st
     }
 
 
+def rows_of(
+    problem: Problem, cases: list[str], contestants: Contestants, threads: int, effort: contest.Effort
+) -> Iterator[dict[str, Any]]:
+    """Rows of cases on the same data, which is gone when they end."""
+    data = Data(problem, threads)
+    for case in cases:
+        yield record(case, data, measure(case, data, contestants, effort))
+
+
 def announce(row: dict[str, Any]) -> None:
     """A line on what was measured, and one on each contestant that was not."""
     threads = f", {row['threads']} threads" if row["threads"] > 1 else ""
@@ -71,9 +81,7 @@ def main() -> None:
             mine = entry.all_cores == (threads > 1) and options["problem"] in str(entry.problem)
             if not (mine and cases):
                 continue
-            data = Data(entry.problem, threads)
-            for case in cases:
-                row = record(case, data, measure(case, data, contestants, effort))
+            for row in rows_of(entry.problem, cases, contestants, threads, effort):
                 announce(row)
                 print(json.dumps(row), file=lines, flush=True)
 

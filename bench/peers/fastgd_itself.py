@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 from contest import Run
-from problems import Data
+from problems import CSR, Data
 
 import fastgd as fg
 from fastgd._engine import sum_blocks
+from fastgd._rows import RowBlock
 
 VERSION = f"{fg.__version__} ({fg._kernels.current})"
 
@@ -37,6 +40,29 @@ def moments(data: Data) -> Run:
     )
 
 
+def sgd_epoch(data: Data) -> Run:
+    """One epoch over the rows in a new random order, made within the time, as scikit-learn makes its own."""
+    from fastgd import _sgd
+
+    block, n, w, lr = RowBlock(data.X, data.y, None), data.n, np.zeros(data.d), data.sgd_lr
+
+    def call() -> np.ndarray:
+        w[:] = 0
+        _sgd.run(block, w, np.random.default_rng(0).permutation(n), lr)
+        return w
+
+    return Run(call)
+
+
+def takes_sparse() -> bool:
+    """Whether this fastgd does."""
+    try:
+        fg.MSE(CSR(np.ones(1), np.zeros(1, np.int32), np.array([0, 1], np.int32), (1, 1)), np.ones(1))
+    except TypeError:
+        return False
+    return True
+
+
 def engine(data: Data) -> Run:
     """A pass over all blocks of X with a kernel that does nothing: what the engine takes for itself."""
     objective = fg.MSE(data.X, data.y, n_threads=data.threads)
@@ -49,6 +75,9 @@ RUNS = {
     "gradient function": gradient_function,
     "step": step,
     "moments": moments,
-    "sparse gradient": gradient,
     "engine": engine,
 }
+if find_spec("fastgd._sgd"):
+    RUNS["SGD epoch"] = sgd_epoch
+if takes_sparse():
+    RUNS["sparse gradient"] = gradient

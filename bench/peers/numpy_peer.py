@@ -48,7 +48,7 @@ def moments(data: Data) -> Run:
 
 
 def sgd_epoch(data: Data) -> Run:
-    part = data.head(10_000)
+    part = data.head(data.sgd_rows)
     X, y, lr = part.X, part.y, data.sgd_lr
 
     def call() -> np.ndarray:

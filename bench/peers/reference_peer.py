@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import random
 
 from contest import Run
 from problems import Data
@@ -37,4 +38,23 @@ def moments(data: Data) -> Run:
     return Run(lambda: [row[:d] for row in reference.moments(X, y)[:d]], rows=part.n)
 
 
-RUNS = {"gradient": gradient, "gradient function": gradient, "step": step, "moments": moments}
+def sgd_epoch(data: Data) -> Run:
+    part = data.head(data.sgd_rows)
+    X, y, lr = part.X.tolist(), part.y.tolist(), data.sgd_lr
+
+    def call() -> list[float]:
+        w = [0.0] * data.d
+        for i in random.Random(0).sample(range(part.n), part.n):
+            w = reference.update(w, reference.mse_grad([X[i]], [y[i]], w), lr)
+        return w
+
+    return Run(call, rows=part.n)
+
+
+RUNS = {
+    "gradient": gradient,
+    "gradient function": gradient,
+    "step": step,
+    "moments": moments,
+    "SGD epoch": sgd_epoch,
+}

@@ -54,7 +54,7 @@ def moments(data: Data) -> Run:
 
 
 def sgd_epoch(data: Data) -> Run:
-    part = data.head(10_000)
+    part = data.head(data.sgd_rows)
     X, targets, w = torch.from_numpy(part.X), part.y.tolist(), torch.from_numpy(np.empty_like(data.w))
     rate = 2 * data.sgd_lr
 
