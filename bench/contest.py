@@ -6,10 +6,11 @@ import gc
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from problems import Data
 
 __all__ = ["FULL", "QUICK", "Effort", "Result", "Run", "hold", "warm_up"]
 
@@ -37,7 +38,10 @@ class Effort:
     seconds: float
 
 
-FULL = Effort(turn=0.01, rounds=7, most_rounds=31, seconds=2.0)
+#: Seconds after which the processor time that the system counts is good for a judgement.
+LONG_ENOUGH = 0.1
+
+FULL = Effort(turn=0.01, rounds=5, most_rounds=31, seconds=3.0)
 QUICK = Effort(turn=0.0005, rounds=2, most_rounds=2, seconds=0.0)
 
 
@@ -45,7 +49,7 @@ QUICK = Effort(turn=0.0005, rounds=2, most_rounds=2, seconds=0.0)
 class Result:
     """Seconds a call took: median and quartiles over the rounds; or, in `failed`, why there are none.
 
-    `error` is how far the answer was off, relative to its length.
+    `error` is how far the answer was off, relative to its length, `cores` how many were busy on average.
     """
 
     median: float | None = None
@@ -54,6 +58,7 @@ class Result:
     rounds: int = 0
     calls: int = 0
     error: float | None = None
+    cores: float | None = None
     failed: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,10 +69,10 @@ def hold(
     runs: dict[str, Run | Exception],
     error: Callable[[np.ndarray, int | None], float],
     tolerance: float,
-    rows: int,
+    data: Data,
     effort: Effort,
 ) -> dict[str, Result]:
-    """Check and time contestants; who crashes or is wrong is not timed, and its result says so.
+    """Check and time contestants; who crashes, is wrong, or takes more threads than all others has a result saying so.
 
     Parameters
     ----------
@@ -77,17 +82,21 @@ def hold(
         How far an answer on the first so many rows, or on all (None), is off.
     tolerance : float
         The largest error of a right answer.
-    rows : int
-        Of the whole problem.
+    data : Data
+        The whole problem.
     effort : Effort
     """
     results = {name: check(run, error, tolerance) for name, run in runs.items()}
     sound = {name: run for name, run in runs.items() if isinstance(run, Run) and not results[name].failed}
-    times = take_turns([run.call for run in sound.values()], effort)
-    for (name, run), (calls, seconds) in zip(sound.items(), times, strict=True):
-        scale = rows / run.rows if run.rows else 1.0
-        low, median, high = (scale * float(q) for q in np.quantile(seconds, [0.25, 0.5, 0.75]))
-        results[name] = Result(median, low, high, len(seconds), calls, results[name].error)
+    for (name, run), turns in zip(sound.items(), take_turns([r.call for r in sound.values()], effort), strict=True):
+        scale = data.n / run.rows if run.rows else 1.0
+        low, median, high = (scale * float(q) for q in np.quantile(turns.seconds, [0.25, 0.5, 0.75]))
+        elapsed = turns.calls * sum(turns.seconds)
+        cores = turns.busy / elapsed
+        if cores > data.threads + 0.5 and elapsed >= LONG_ENOUGH:
+            results[name].failed = f"TOO MANY THREADS: {cores:.1f} cores were busy, not {data.threads}"
+        else:
+            results[name] = Result(median, low, high, len(turns.seconds), turns.calls, results[name].error, cores)
     return results
 
 
@@ -110,21 +119,27 @@ def explained(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}".partition("\n")[0][:200]
 
 
-def take_turns(calls: list[Callable[[], Any]], effort: Effort) -> list[tuple[int, list[float]]]:
-    """Of each how often it is called in a turn, and the seconds a call took in each round.
+@dataclass
+class Turns:
+    """How often one is called in a turn, the seconds a call took in each, and the processor time of all of them."""
 
-    Rounds go forth and back in turn, so that nobody always follows the same one.
-    """
-    repeats = [fill(call, effort.turn) for call in calls]
-    times: list[list[float]] = [[] for _ in calls]
+    calls: int
+    seconds: list[float] = field(default_factory=list)
+    busy: float = 0.0
+
+
+def take_turns(calls: list[Callable[[], Any]], effort: Effort) -> list[Turns]:
+    """Rounds go forth and back in turn, so that nobody always follows the same one."""
+    turns = [Turns(fill(call, effort.turn)) for call in calls]
     start = time.perf_counter()
     for k in range(effort.most_rounds):
         if k >= effort.rounds and time.perf_counter() - start >= effort.seconds:
             break
-        places = range(len(calls))
-        for place in places if k % 2 else reversed(places):
-            times[place].append(seconds_for(calls[place], repeats[place]) / repeats[place])
-    return list(zip(repeats, times, strict=True))
+        for call, turn in list(zip(calls, turns, strict=True))[:: 1 if k % 2 else -1]:
+            busy = time.process_time()
+            turn.seconds.append(seconds_for(call, turn.calls) / turn.calls)
+            turn.busy += time.process_time() - busy
+    return turns
 
 
 def fill(call: Callable[[], Any], least: float) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 
 __all__ = ["cores", "describe", "environment"]
 
-#: How the libraries are told, before they are loaded, how many threads to use.
-VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+#: How the libraries are told, before they are loaded, how many threads to use; the last is XLA's.
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC")
 
 
 def cores() -> int:
@@ -20,8 +20,7 @@ def cores() -> int:
 
 def environment(threads: int) -> dict[str, str]:
     """Variables of a process in which every library uses so many threads."""
-    jax = f"--xla_cpu_multi_thread_eigen={str(threads > 1).lower()} intra_op_parallelism_threads={threads}"
-    return {**os.environ, **dict.fromkeys(VARIABLES, str(threads)), "XLA_FLAGS": jax}
+    return os.environ | dict.fromkeys(VARIABLES, str(threads))
 
 
 def describe() -> dict[str, Any]:

@@ -89,8 +89,8 @@ def page(results: dict[str, Any]) -> str:
         [
             "# Benchmarks",
             "",
-            f"Measured on {caption(results)}; load at the start {results['machine']['load']}. What the columns mean "
-            "stands in [bench/README.md](../README.md).",
+            f"Measured on {caption(results)}; load at the start {results['machine']['load']}.",
+            "What the columns mean stands in [bench/README.md](../README.md).",
             *(f"\nNot installed: {name}." for name in results["absent"]),
             *(f"\nFailed: {line}." for line in results["failures"]),
             "",

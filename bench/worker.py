@@ -33,7 +33,7 @@ def measure(case: str, data: Data, contestants: Contestants, effort: contest.Eff
         return kind.error(answer, truths[rows])
 
     runs = contestants.runs(case, data) | (ceiling.runs(data) if kind.reads else {})
-    return contest.hold(runs, error, kind.tolerance[data.problem.dtype], data.n, effort)
+    return contest.hold(runs, error, kind.tolerance[data.problem.dtype], data, effort)
 
 
 def record(case: str, data: Data, results: dict[str, contest.Result]) -> dict[str, Any]:

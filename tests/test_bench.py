@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import compare
@@ -61,7 +62,8 @@ def test_quick_run(tmp_path):
 
 def test_an_interpreted_contestant_is_scaled_up():
     runs = {"whole": contest.Run(lambda: sum(range(10_000))), "part": contest.Run(lambda: sum(range(1_000)), rows=10)}
-    results = contest.hold(runs, lambda answer, rows: 0.0, 0.0, 100, contest.Effort(0.01, 5, 5, 0.0))
+    data = Data(Problem("few", 100, 1, "float64"))
+    results = contest.hold(runs, lambda answer, rows: 0.0, 0.0, data, contest.Effort(0.01, 5, 5, 0.0))
     assert results["part"].median == pytest.approx(results["whole"].median, rel=0.9)
 
 
@@ -71,12 +73,21 @@ def test_a_wrong_answer_is_not_timed():
     case, truth = CASES["gradient"], CASES["gradient"].truth(data)
     answers = {"right": right, "off": right * (1 + 1e-6), "NaN": right * np.nan, "one number": right[:1]}
     runs = {name: contest.Run(lambda answer=answer: answer) for name, answer in answers.items()}
-    results = contest.hold(runs, lambda a, _: case.error(a, truth), case.tolerance["float64"], 40, contest.QUICK)
+    results = contest.hold(runs, lambda a, _: case.error(a, truth), case.tolerance["float64"], data, contest.QUICK)
     assert results["right"].failed is None
     assert results["right"].median > 0
     for name in ("off", "NaN", "one number"):
         assert "WRONG" in results[name].failed
         assert results[name].median is None
+
+
+def test_who_uses_more_threads_is_found_out(monkeypatch):
+    runs, data = {"two": contest.Run(lambda: time.sleep(0.03), answer=None)}, Data(Problem("few", 4, 2, "float64"))
+    monkeypatch.setattr(time, "process_time", lambda: 2 * time.perf_counter())
+    for threads, failed in (1, "TOO MANY THREADS: 2.0 cores were busy, not 1"), (2, None):
+        data.threads = threads
+        results = contest.hold(runs, lambda answer, rows: 0.0, 0.0, data, contest.Effort(0.1, 2, 2, 0.0))
+        assert results["two"].failed == failed
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
