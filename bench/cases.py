@@ -82,5 +82,5 @@ CASES = {
     "moments": Case(gram, relative, SUMS),
     "SGD epoch": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
-    "engine": Case(nothing, relative, SUMS, reads=False),
+    "engine overhead": Case(nothing, relative, SUMS, reads=False),
 }

@@ -153,7 +153,7 @@ def main() -> int:
             cells, is_bad = compare(sites, case, problem, options.rounds)
             print(line(cells), flush=True)
             bad += is_bad
-    print(f"\n{bad} cases slower" if bad else "\nnothing slower")
+    print(f"\nslower cases: {bad}")
     return 1 if bad else 0
 
 

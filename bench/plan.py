@@ -54,8 +54,8 @@ FULL = [
     *both("in L3", [20, 100], ("SGD epoch",)),
     *both("in memory", [20, 100], ("SGD epoch",)),
     *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
-    Entry(BLOCKS, ("engine",)),
-    Entry(BLOCKS, ("engine",), all_cores=True),
+    Entry(BLOCKS, ("engine overhead",)),
+    Entry(BLOCKS, ("engine overhead",), all_cores=True),
     *both("in memory", [16, 32, 100, 250, 500, 1_000], ("gradient",), all_cores=True),
 ]
 
@@ -65,7 +65,7 @@ QUICK = [
     Entry(Problem("quick", 2_000, 20, "float32"), ("gradient", "step", "moments", "SGD epoch")),
     Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
     Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
-    Entry(BLOCKS, ("engine",)),
+    Entry(BLOCKS, ("engine overhead",)),
     Entry(Problem("quick", 50_000, 100, "float32"), ("gradient",), all_cores=True),
 ]
 
@@ -80,7 +80,7 @@ COMPARED = [
     Entry(dense("in L3", 20, "float64"), ("moments", "SGD epoch")),
     Entry(dense("in L3", 250, "float64"), ("moments",)),
     Entry(SPARSE[0], ("sparse gradient",)),
-    Entry(BLOCKS, ("engine",)),
+    Entry(BLOCKS, ("engine overhead",)),
 ]
 
 

@@ -73,7 +73,8 @@ class Data:
         drawn = rng.standard_normal(min(DRAWN, problem.n * problem.d), dtype=self.dtype)
         self.X: Any = random_rows(problem, drawn, rng) if problem.density else random_matrix(problem, drawn, rng)
         truth = (rng.standard_normal(self.d) / np.sqrt(self.d)).astype(self.dtype)
-        self.y = (self.product(truth) + 0.5 * rng.standard_normal(self.n)).astype(self.dtype)
+        self.y = self.product(truth)
+        self.y += 0.5 * np.resize(drawn[::-1], self.n)
         self.w = (truth + rng.standard_normal(self.d) / np.sqrt(self.d)).astype(self.dtype)
 
     def head(self, rows: int) -> Data:
@@ -118,8 +119,7 @@ class Data:
         """Xv."""
         if not isinstance(self.X, CSR):
             return self.X @ v
-        terms = np.append(self.X.data * v[self.X.indices], 0)
-        return np.add.reduceat(terms, self.X.indptr[:-1])  # no row is empty
+        return np.add.reduceat(self.X.data * v[self.X.indices], self.X.indptr[:-1])  # no row is empty
 
     def transposed_product(self, r: np.ndarray) -> np.ndarray:
         """X'r, where X is sparse."""

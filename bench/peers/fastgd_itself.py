@@ -75,7 +75,7 @@ RUNS = {
     "gradient function": gradient_function,
     "step": step,
     "moments": moments,
-    "engine": engine,
+    "engine overhead": engine,
 }
 if find_spec("fastgd._sgd"):
     RUNS["SGD epoch"] = sgd_epoch
