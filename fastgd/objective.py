@@ -366,7 +366,9 @@ def fits_float32(
     if not np.isfinite(gram).all():
         return False
     small = np.diagonal(gram) < TINIEST_SQUARE_IN_FLOAT32 * len(X)
-    return not small.any() or not small[-1] and varying_column(X, y, weights, shift, small) is None
+    if small[-1]:
+        return False
+    return varying_column(X, y, weights, shift, small) is None
 
 
 def refuse_underflow(

@@ -494,6 +494,12 @@ def test_options_are_keyword_only():
         fg.Moments(D).update(X0, Y0).fit(0.1)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, "float16", "no dtype", object()])
+def test_moments_take_no_other_dtype(dtype):
+    with refusal(ValueError, "dtype must be None or float64, got"):
+        fg.Moments(D, dtype=dtype)
+
+
 def test_moments_without_rows_and_other_things_to_merge():
     with refusal(ValueError, "no rows yet", "update(X, y)"):
         fg.Moments(D).fit()

@@ -123,7 +123,7 @@ def test_units_at_the_ends_of_the_doubles_cost_no_digits_or_are_refused(kind, fa
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_narrow_and_wide_equal_lstsq(d, weighted, fit_intercept):
-    """Up to 64 columns the Gram matrix comes from the kernel, above from BLAS."""
+    """Widths on either side of those that fill the kernel's vectors."""
     X, y = data(3 * d + 50, d)
     s = weights(len(X)) if weighted else None
     coef, intercept = least_squares(X, y, s, fit_intercept=fit_intercept)
@@ -147,6 +147,29 @@ def test_many_blocks_equal_lstsq(d, order, dtype):
     assert narrow == (np.dtype(dtype).itemsize < 8)
     assert_fits(r, coef, intercept, 2e-6 if narrow else 1e-9)
     assert r.converged
+
+
+@pytest.mark.parametrize("d", [3, 70])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("means", [0.0, 30.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, ">f8", np.float16])
+def test_gram_matrices_by_blas_equal_lstsq(dtype, means, order, d, monkeypatch):
+    """As those of many columns are: in place where no column's mean is far from zero, else from shifted panels."""
+    monkeypatch.setattr(fg.Moments.__base__, "KERNEL_WIDTH", 0)
+    n = 2**21 // d
+    X, y = data(n, d, means=means)
+    X = np.array(X, dtype, order=order)
+    s = weights(n)
+    for weight in (None, s):
+        r = fg.fit(X, y, sample_weight=weight)
+        assert r.converged
+        coef, intercept = least_squares(X, y, weight)
+        if r.coef.dtype == np.float64:
+            assert_fits(r, coef, intercept, 1e-9)
+        else:  # an intercept at the means, where it does not add up what rounding the coefficients costs
+            np.testing.assert_allclose(r.coef, coef, rtol=2e-6, atol=2e-6 * np.abs(coef).max())
+            middle = X.astype(float).mean(axis=0)
+            assert r.intercept + middle @ r.coef == pytest.approx(intercept + middle @ coef, rel=2e-6, abs=2e-6)
 
 
 @pytest.mark.parametrize("solver", ["moments", "gd"])
@@ -475,6 +498,98 @@ def test_a_fit_that_falls_short_warns_with_the_figure_and_the_callers_line():
     assert r.optimality > 1e-9
     assert "max_iter=3" in r.stop_reason
     assert r.n_iter == 3
+
+
+# ---- moments summed in float32 ---------------------------------------------------------------------------------------
+
+
+def many_float32_rows(kind, n=20_000):
+    """Columns whose squares float32 sums hold to enough digits, and such of which they do not."""
+    X, y = data(n, 5, dtype=np.float32, means=1.0)
+    rng = np.random.default_rng(0)
+    if kind == "at an angle of 1e-3":
+        X = np.column_stack([X, X[:, 0] + np.float32(1e-3) * rng.standard_normal(n)]).astype(np.float32)
+    elif kind == "a column twice":
+        X = X[:, [0, 1, 2, 3, 4, 2]]
+    elif kind == "far from a typical row":
+        X[[0, n // 2, n - 1], 1] = 1e5  # which three places give
+        y = y + X[:, 1] * np.float32(1e-3)
+    return X, y
+
+
+#: kind: whether float32 sums are enough
+FLOAT32_ROWS = {
+    "well apart": True,
+    "at an angle of 1e-3": False,
+    "a column twice": False,
+    "far from a typical row": False,
+}
+
+
+@pytest.mark.parametrize("kind", FLOAT32_ROWS)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_fit_sums_in_double_where_float32_would_hide_the_columns(kind, fit_intercept):
+    X, y = many_float32_rows(kind)
+    r = fg.fit(X, y, fit_intercept=fit_intercept)
+    coef, intercept = least_squares(X, y, fit_intercept=fit_intercept)
+    assert r.converged
+    best = np.mean((X @ coef + intercept - y) ** 2)
+    assert np.mean((X @ r.coef.astype(float) + r.intercept - y) ** 2) <= best * (1 + 1e-9)
+    assert r.loss == pytest.approx(best, rel=1e-6)
+    if kind != "at an angle of 1e-3":  # of which float32 coefficients keep few digits
+        assert_fits(r, coef, intercept, 2e-6)
+    if FLOAT32_ROWS[kind]:
+        assert r.n_passes <= 3
+
+
+@pytest.mark.parametrize("kind", FLOAT32_ROWS)
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_moments_summed_in_float32_say_what_they_do_not_hold(kind, l2):
+    X, y = many_float32_rows(kind)
+    d = X.shape[1]
+    m, exact = fg.Moments(d).update(X, y), fg.Moments(d, dtype=np.float64).update(X, y)
+    expected = exact.fit(l2=l2)
+    assert expected.converged
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        r = m.fit(l2=l2)
+    assert r.converged == (not caught) == (r.stop_reason == expected.stop_reason) == np.isfinite(r.gap_bound)
+    if l2 == 0.0:
+        assert r.converged == FLOAT32_ROWS[kind]
+    if r.converged:
+        assert_fits(r, expected.coef, expected.intercept, 2e-5)
+    else:
+        assert caught[0].category is fg.ConvergenceWarning
+        assert caught[0].filename == __file__
+        assert "dtype=float64" in str(caught[0].message)
+        assert "dtype=float64" in r.stop_reason
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("given", [{}, {"l2": 0.3}, {"fit_intercept": False}], ids=str)
+@pytest.mark.parametrize("means", [0.0, 3.0, 10.0])
+def test_gap_bound_of_moments_summed_in_float32_is_a_bound(means, given, seed):
+    X, y = data(5000, 4, seed, np.float32, means)
+    m = fg.Moments(4).update(X, y)
+    assert m.rounding > 1e-7
+    # The gap by a factorisation in double: that of the best coefficients is known to 1e-15.
+    l2, fit_intercept = given.get("l2", 0.0), given.get("fit_intercept", True)
+    coef, intercept = least_squares(X, y, l2=l2, fit_intercept=fit_intercept)
+    Z = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X.astype(float)
+    for r in (fg.fit(X, y, solver="moments", **given), m.fit(**given)):
+        off = np.append(r.coef - coef, r.intercept - intercept)[: Z.shape[1]]
+        gap = np.mean((Z @ off) ** 2) + l2 * off[:4] @ off[:4]
+        assert gap <= r.gap_bound
+        assert r.gap_bound < 1e-5 * r.loss
+
+
+def test_rounding_of_merged_moments_is_the_larger():
+    X, y = data(300, 3)
+    wide, narrow = fg.Moments(3).update(X, y), fg.Moments(3).update(X.astype(np.float32), y)
+    assert wide.rounding < narrow.rounding
+    assert fg.Moments(3).update(X, y).merge(narrow).rounding == narrow.rounding
+    assert narrow.merge(wide).rounding == narrow.rounding
+    assert fg.Moments(3, dtype=np.float64).update(X.astype(np.float32), y).rounding == wide.rounding
 
 
 # ---- history and start -----------------------------------------------------------------------------------------------

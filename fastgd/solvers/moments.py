@@ -5,9 +5,9 @@ further pass takes the true gradient at the solution, which certifies it and, wh
 (iterative refinement; Bjoerck, Numerical Methods for Least Squares Problems, 1996, section 6.6.5).
 
 Of many float32 rows G is summed in float32 lanes first, in half the time. Its rounding moves the eigenvalues of the
-scaled matrix R by up to `blur`. Where that is more than an eighth of the smallest, or R cannot be factored, nothing is
-concluded from it: G is summed again in double. Otherwise refinement gains a factor of 8 or more from each pass, and
-bounds derived from R are widened by what the blur may hide.
+scaled matrix R by up to `blur`. Where that is more than BLURRED, a small share, of the smallest, or R cannot be
+factored, nothing is concluded from it: G is summed again in double. Otherwise refinement gains a factor of 1/BLURRED or
+more from each pass, and bounds derived from R are widened by what the blur may hide.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["NormalEquations", "solve"]
 NARROW_ROWS = 4096
 NARROW_ROWS_PER_COLUMN = 2
 #: Of the smallest eigenvalue, what the rounding of the moments may change.
-BLURRED = 1 / 8
+BLURRED = 1 / 32
 #: Corrections by an exact residual, at most.
 MAX_REFINEMENTS = 2
 #: Of nearly collinear columns, a relative fall of the loss in the last correction that leaves no more to come.

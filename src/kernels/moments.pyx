@@ -15,8 +15,8 @@ Everything carried from one tile to the next is double, and so are the sums of y
 decides the shape of the panel:
 
 ==================================  ====================================================================
-rows closer together than columns,  columns side by side: dot products of column by column, rows in the
-or at most FEW columns              lanes of a vector (`gram_columns`)
+at most FEW columns, or MANY that   columns side by side: dot products of column by column, rows in the
+are each contiguous                 lanes of a vector (`gram_columns`)
 otherwise                           strips of columns, a vector of each row after the other: outer products
                                     of rows, columns in the lanes (`gram_rows`)
 ==================================  ====================================================================
@@ -57,7 +57,8 @@ cdef enum:
     PITCH = 257             # and from one strip to the next, so that they do not share the same few lines of L1
     LONG_TILE = 512         # rows of a panel of columns
     COLUMN_PITCH = 528
-    FEW = 4                 # columns: rows of so few are taken apart into columns
+    FEW = 4                 # columns: rows of so few are taken apart into columns,
+    EIGHT = 8               # and those of eight floats, which fill only half of a strip
     MANY = 16               # columns of which dot products are taken; of more, rows are put together
     NARROW = 4              # strips
     TURN = 8                # columns, and
@@ -70,8 +71,10 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
     return -step if step < 0 else step
 
 
-cdef inline bint by_columns(const Rows *rows) noexcept nogil:
-    return rows.d <= (MANY if distance(rows.x_row) < distance(rows.x_col) else FEW)
+cdef inline bint by_columns(const Rows *rows, lane lane_like) noexcept nogil:
+    if distance(rows.x_row) < distance(rows.x_col):
+        return rows.d <= MANY
+    return rows.d <= FEW or (rows.d == rows.x_row == EIGHT and lane is float)
 
 
 cdef inline Py_ssize_t rounded_up(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
@@ -81,7 +84,7 @@ cdef inline Py_ssize_t rounded_up(Py_ssize_t size, Py_ssize_t unit) noexcept nog
 cdef inline Py_ssize_t gram_bytes(const Rows *rows, lane lane_like) noexcept nogil:
     """Scratch that `gram` needs."""
     cdef Py_ssize_t lanes = VECTOR // <Py_ssize_t> sizeof(lane), strips = (rows.d + lanes - 1) // lanes
-    if by_columns(rows):
+    if by_columns(rows, lane_like):
         return (rows.d + 2) * (COLUMN_PITCH + 1) * sizeof(lane)
     return strips * ((strips * lanes + 2) * lanes * <Py_ssize_t> sizeof(double) + (PITCH + 1) * VECTOR)
 
@@ -410,6 +413,20 @@ cdef inline void transpose(
             out[j * COLUMN_PITCH + i] = x[i * d + j] - origin[j]
 
 
+cdef inline void transpose_eight(const real *x, Py_ssize_t count, const lane *origin, lane *out) noexcept nogil:
+    """`transpose` of eight columns, which gcc does not unroll."""
+    cdef Py_ssize_t i
+    for i in range(count):
+        out[i] = x[i * EIGHT] - origin[0]
+        out[COLUMN_PITCH + i] = x[i * EIGHT + 1] - origin[1]
+        out[2 * COLUMN_PITCH + i] = x[i * EIGHT + 2] - origin[2]
+        out[3 * COLUMN_PITCH + i] = x[i * EIGHT + 3] - origin[3]
+        out[4 * COLUMN_PITCH + i] = x[i * EIGHT + 4] - origin[4]
+        out[5 * COLUMN_PITCH + i] = x[i * EIGHT + 5] - origin[5]
+        out[6 * COLUMN_PITCH + i] = x[i * EIGHT + 6] - origin[6]
+        out[7 * COLUMN_PITCH + i] = x[i * EIGHT + 7] - origin[7]
+
+
 cdef inline void fill_columns(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, const lane *origin, const lane *root, lane *panel, real like
 ) noexcept nogil:
@@ -424,6 +441,8 @@ cdef inline void fill_columns(
         transpose(x, count, 3, origin, panel)
     elif rows.x_col == 1 and rows.x_row == d == 4:
         transpose(x, count, 4, origin, panel)
+    elif rows.x_col == 1 and rows.x_row == d == EIGHT:
+        transpose_eight(x, count, origin, panel)
     else:
         for j in range(d):
             out = panel + j * COLUMN_PITCH
@@ -596,7 +615,7 @@ cdef Py_ssize_t scratch_bytes(const Rows *rows) noexcept nogil:
 cdef inline void gram(
     const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
 ) noexcept nogil:
-    if by_columns(rows):
+    if by_columns(rows, lane_like):
         gram_columns(rows, shift, sums_out, scratch, lane_like, like)
     else:
         gram_rows(rows, shift, sums_out, scratch, lane_like, like)
