@@ -382,7 +382,7 @@ def refuse_underflow(
 
 
 def varying_column(
-    X: np.ndarray, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, suspects: np.ndarray
+    X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None, shift: np.ndarray, suspects: np.ndarray
 ) -> int | None:
     """The first suspect, of the columns of X and of y, that is not constant: its squares should not be as small.
 
@@ -410,8 +410,9 @@ def gram_by_panels(blocks: list[Block], shift: np.ndarray, in_double: bool) -> n
     first = blocks[0]
     dtype = np.dtype(np.float64) if in_double else validate.kernel_dtype(first.X.dtype)
     with np.errstate(over="ignore", invalid="ignore"):  # whoever asked looks at the sums
-        if isinstance(first, RowBlock) and first.s is None and first.X.dtype == dtype and not shift[:-1].any():
-            add_in_place(blocks, shift[-1], gram)
+        natives = [block for block in blocks if isinstance(block, RowBlock)]
+        if natives and first.s is None and first.X.dtype == dtype and not shift[:-1].any():
+            add_in_place(natives, shift[-1], gram)
         else:
             add_copied(blocks, shift, dtype, gram)
         gram[-2:, -2:] = sum(side_moments(block, shift[-1]) for block in blocks)
@@ -426,7 +427,7 @@ def side_moments(block: Block, y_shift: float) -> np.ndarray:
     return np.array([[weighted @ target, weighted.sum()], [weighted.sum(), weights.sum()]])
 
 
-def add_in_place(blocks: list[Block], y_shift: float, gram: np.ndarray) -> None:
+def add_in_place(blocks: list[RowBlock], y_shift: float, gram: np.ndarray) -> None:
     """Add the Gram matrix of X as it is, without a copy."""
     d = len(gram) - 2
     product = np.empty((d, d), blocks[0].X.dtype)

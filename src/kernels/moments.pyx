@@ -365,7 +365,7 @@ cdef inline void gram_rows(
     After those of the columns follow those of the targets and of the roots of the weights.
     """
     cdef Py_ssize_t lanes = lanes_of(lane_like), d = rows.d, strips = (d + lanes - 1) // lanes
-    cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j, k
+    cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j
     cdef lane target[TILE]
     cdef lane root[TILE]
     cdef const char *ahead
