@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 from contest import Run
-from problems import CSR, Data
+from problems import Data
 
 import fastgd as fg
+from fastgd import _sgd
 from fastgd._engine import sum_blocks
 from fastgd._rows import RowBlock
 
@@ -42,25 +41,15 @@ def moments(data: Data) -> Run:
 
 def sgd_epoch(data: Data) -> Run:
     """One epoch over the rows in a new random order, made within the time, as scikit-learn makes its own."""
-    from fastgd import _sgd
-
-    block, n, w, lr = RowBlock(data.X, data.y, None), data.n, np.zeros(data.d), data.sgd_lr
+    block, n = RowBlock(data.X, data.y, None), data.n
+    rates = np.array([2 * data.sgd_lr])  # the derivative of a square
 
     def call() -> np.ndarray:
-        w[:] = 0
-        _sgd.run(block, w, np.random.default_rng(0).permutation(n), lr)
-        return w
+        state = _sgd.State(np.zeros(data.d))
+        _sgd.run(block, state, np.random.default_rng(0).permutation(n), rates, intercept_step=0.0)
+        return state.coef
 
     return Run(call)
-
-
-def takes_sparse() -> bool:
-    """Whether this fastgd does."""
-    try:
-        fg.MSE(CSR(np.ones(1), np.zeros(1, np.int32), np.array([0, 1], np.int32), (1, 1)), np.ones(1))
-    except TypeError:
-        return False
-    return True
 
 
 def engine(data: Data) -> Run:
@@ -77,7 +66,3 @@ RUNS = {
     "moments": moments,
     "engine overhead": engine,
 }
-if find_spec("fastgd._sgd"):
-    RUNS["SGD epoch"] = sgd_epoch
-if takes_sparse():
-    RUNS["sparse gradient"] = gradient
