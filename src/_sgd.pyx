@@ -11,8 +11,6 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from fastgd._rows cimport RowBlock, fill_targets
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, sgd_fn, sparse_sgd_fn
 
-import numpy as np
-
 cnp.import_array()
 
 cdef enum:
@@ -106,13 +104,12 @@ cdef class State:
         }
 
     def load_state_dict(self, values):
-        self.w = np.array(values["w"], np.float64, ndmin=1)
-        self.n_features = len(self.w)
-        self.total = copied(values["total"])
-        self.taken = copied(values["taken"])
-        for array in (self.w, self.total, self.taken):
-            if array is not None and len(array) != self.n_features:
+        w, total, taken = [copied(values[name]) for name in ("w", "total", "taken")]
+        for vector in (total, taken):
+            if vector is not None and len(vector) != len(w):
                 raise ValueError("the vectors of a state must have one length")
+        self.w, self.total, self.taken = w, total, taken
+        self.n_features = len(w)
         self.state.scale = values["scale"]
         self.state.total_scale = values["total_scale"]
         self.state.due = values["due"]
@@ -129,24 +126,30 @@ cdef class State:
 
     cdef void make_room(self, bint averages, bint truncates):
         """For an average, for the l1 penalty."""
+        cdef cnp.npy_intp size = self.n_features
         if averages and self.total is None:
-            self.total = np.zeros(self.n_features)
+            self.total = cnp.PyArray_ZEROS(1, &size, cnp.NPY_DOUBLE, 0)
         if truncates and self.taken is None:
-            self.taken = np.zeros(self.n_features)
+            self.taken = cnp.PyArray_ZEROS(1, &size, cnp.NPY_DOUBLE, 0)
         self.point()
 
 
 cdef copied(values):
-    return None if values is None else np.array(values, np.float64)
+    """A vector of double of its own, or None."""
+    if values is None:
+        return None
+    return cnp.PyArray_FROMANY(values, cnp.NPY_DOUBLE, 1, 1, cnp.NPY_ARRAY_CARRAY | cnp.NPY_ARRAY_ENSURECOPY)
 
 
-cdef int check(State state, Py_ssize_t n, Py_ssize_t d, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
-               const double[::1] rates) except -1:
+cdef int check(
+    State state, Py_ssize_t n, Py_ssize_t d, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
+    const double[::1] rates
+) except -1:
     cdef Py_ssize_t updates, low = 0, high = 0, k
     if state.n_features != d:
         raise ValueError(f"the rows have {d} columns, the state {state.n_features}")
-    if not 1 <= batch_size <= order.shape[0]:
-        raise ValueError(f"batch_size must be from 1 to the {order.shape[0]} rows of the order, got {batch_size}")
+    if order.shape[0] == 0 or batch_size < 1:
+        raise ValueError(f"a run takes at least a row, and so does an update; got {order.shape[0]} and {batch_size}")
     updates = (order.shape[0] + batch_size - 1) // batch_size
     if rates.shape[0] != 1 and rates.shape[0] != updates:
         raise ValueError(f"rates must be one or {updates}, one for each update; got {rates.shape[0]}")
@@ -209,7 +212,7 @@ def run(
     elif state.state.n_averaged:
         before = 0
     sums[0] = sums[1] = sums[2] = 0
-    part.batch = batch_size
+    part.batch = min(batch_size, length)
     part.rate_step = rates.shape[0] > 1
     part.l1 = l1
     part.l2 = l2
@@ -240,7 +243,7 @@ cdef tuple shape_of(block):
         size = dense.rows.d * (4 if dense.is_float else 8)
         return dense.rows.n, dense.rows.d, max(PIECE // size, 1)
     sparse = <SparseBlock?> block
-    size = len(sparse.arrays[0]) // sparse.rows.n * 16 + 1
+    size = len(sparse.arrays[0]) // max(sparse.rows.n, 1) * 16 + 1
     return sparse.rows.n, sparse.rows.d, max(PIECE // size, 1)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "objective_bound",
     "outside",
     "panel_bound",
+    "sgd_bounds",
     "sums_bound",
     "update_bound",
 ]
@@ -179,6 +180,79 @@ def columns_bound(panel: np.ndarray, z: np.ndarray) -> np.ndarray:
     """For the sums of the columns and of their squares: the last column and the diagonal of the Gram matrix."""
     bound = moments_bound(panel, z)
     return np.concatenate([bound[:, -1], np.diagonal(bound)])
+
+
+# ---- stochastic descent ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Descent:
+    """A run of stochastic updates, its data in double, as `reference.sgd_epoch` takes it."""
+
+    X: np.ndarray
+    y: np.ndarray
+    s: np.ndarray
+    w: np.ndarray
+    b: float
+    order: np.ndarray
+    rates: np.ndarray
+    batch_size: int
+    l1: float
+    l2: float
+    intercept_step: float
+    average_from: int
+
+
+def sgd_bounds(run: Descent, steps: list[tuple[list[float], float]]) -> np.ndarray:
+    """For the parameters after a run, the three sums over its rows, and the mean of the averaged parameters.
+
+    `steps` are the oracle's. E and e bound how far w and b are from them, update for update. For a row of the batch,
+
+        residual     off by ρ = |x|.E + e, and by the roundings of its terms: a product of length d and at most 20
+                     operations besides, with scales, and 5 in the oracle. A kernel that looks ahead has not w but the w
+                     of up to 3 updates before and their steps c x, so the terms are |x|.(|w| + 2 sum |c x|) and such
+        step c       rate s r / |B| takes 6 operations here and there: δ = rate s / |B| (ρ + 2 γ_6 |r|)
+        w, b         E <- max(0, 1 - rate l2) E + sum |x| δ and 2 γ of as many operations as rows, and 10, on the terms
+        truncation   moves the error of w to what was taken and back, and their sum is not increased: where w is not
+                     clipped, w' = w - taken - due and taken' = -due, else w' = 0 and taken' = taken - w. E bounds both.
+                     What is due is a sum of as many terms as updates
+
+    The average is computed as total + total_scale w, from terms that are up to 1 / FLOOR = 1000 times as large as the
+    parameters and their steps, for each update that was averaged before, and passes two operations an update.
+    """
+    w, b, E, e = run.w, run.b, np.zeros_like(run.w), 0.0
+    d, due = len(w), 0.0
+    sums, recent, averaged, terms = np.zeros(3), [], [], np.zeros(d + 1)
+    for t, (new, new_b) in enumerate(steps):
+        batch = run.order[t * run.batch_size : (t + 1) * run.batch_size]
+        rate, new = run.rates[t], np.array(new)
+        X, y, s = np.abs(run.X[batch]), run.y[batch], run.s[batch]
+        path = sum((np.append(c @ x, run.intercept_step * c.sum()) for c, x in recent), np.zeros(d + 1))
+        size = X @ (np.abs(w) + 2 * path[:-1]) + abs(b) + 2 * path[-1] + np.abs(y)
+        rho = X @ E + e + (gamma(d + 21) + gamma(6)) * size
+        R = np.abs(run.X[batch] @ w + b - y) + rho
+        c, delta = rate / len(batch) * s * R, rate / len(batch) * s * (rho + 2 * gamma(7) * R)
+        sums += [s @ (2 * R * rho), (2 * R * rho).sum(), 0.0]
+        sums += (gamma(len(run.order) + 4) + gamma(5)) * np.array([s @ R**2, (R**2).sum(), s.sum()])
+        kept = max(0.0, 1.0 - rate * run.l2)
+        moved, moved_b = c @ X, run.intercept_step * c.sum()
+        E = kept * E + delta @ X + 2 * gamma(len(batch) + 11) * ((1 + rate * run.l2) * np.abs(w) + moved)
+        e += run.intercept_step * delta.sum() + 2 * gamma(len(batch) + 7) * (abs(b) + moved_b)
+        if run.l1:
+            due += rate * run.l1
+            E = E + 2 * gamma(t + 4) * due + 2 * gamma(7) * (np.abs(w) + moved + 2 * due)
+        if t >= run.average_from:
+            averaged.append(np.append(E, e))
+            terms[:-1] += 2 * len(averaged) * (moved + np.abs(new - kept * w) + np.abs(new)) + np.abs(new)
+            terms[-1] += abs(new_b) + e
+        recent = [*recent, (c, X)][-3:]
+        w, b = new, new_b
+    mean = []
+    if averaged:
+        terms[:-1] /= 1e-3
+        n = len(averaged)
+        mean = np.sum(averaged, axis=0) / n + (gamma(2 * n + 12) + gamma(3)) * terms / n
+    return np.concatenate([E, [e], sums, mean])
 
 
 # ---- triangular systems ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastgd import _kernels, _moments, _mse
+from fastgd import _kernels, _moments, _mse, _sgd
 from fastgd._rows import RowBlock
 
 PAGE = mmap.PAGESIZE
@@ -70,6 +70,7 @@ def main() -> None:
                             _kernels.use(level)
                             _mse.add_value(block, w, 0.5, np.zeros(d + 2))
                             _mse.add_sums(block, w, 0.5, np.zeros(d + 2))
+                            _sgd.run(block, _sgd.State(w), np.arange(n), np.array([0.01]))
                             if d < 34:
                                 _moments.add_gram(block, shift, np.zeros((d + 2) ** 2))
                         if not (X.flags.c_contiguous and d < 34):

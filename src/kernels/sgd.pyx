@@ -6,9 +6,10 @@ parameters before it, update t takes the next batch B of rows in the order and d
     w <- max(0, 1 - rate_t l2) w - (rate_t / |B|) sum_i s_i r_i x_i
     b <- b - intercept_step (rate_t / |B|) sum_i s_i r_i
 
-and then moves each w_j towards zero, but not beyond, by all the rate_t l1 since it was moved last: every w_j if the rows
-are dense, those that B has entries for if they are sparse (the cumulative penalty of Tsuruoka, Tsujii and Ananiadou,
-2009). The textbook's factor 2 and a schedule of steps are in the rates. Everything is double, whatever X is, and
+and then moves each w_j towards zero, but not beyond, by all the rate_t l1 since it was moved last: every w_j if the
+rows are dense, those that B has entries for if they are sparse (the cumulative penalty of Tsuruoka, Tsujii and
+Ananiadou, 2009). The textbook's factor 2 and a schedule of steps are in the rates. Everything is double, whatever X
+is, and
 
     sums[0] += sum_i s_i r_i^2        sums[1] += sum_i r_i^2        sums[2] += sum_i s_i
 
@@ -260,16 +261,16 @@ cdef void dense_truncate(SGDState *state, Py_ssize_t d, double averaged) noexcep
     cdef double *w = state.w
     cdef double *taken = state.taken
     cdef double *total = state.total
-    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale, moved
     cdef Py_ssize_t j
-    if averaged != 0:
+    if averaged == 0:
         for j in range(d):
-            total[j] += averaged * w[j]
-    for j in range(d):
-        w[j] = truncated(scale * w[j], due, taken + j) * inverse
-    if averaged != 0:
+            w[j] = truncated(scale * w[j], due, taken + j) * inverse
+    else:
         for j in range(d):
-            total[j] -= averaged * w[j]
+            moved = truncated(scale * w[j], due, taken + j) * inverse
+            total[j] += averaged * (w[j] - moved)
+            w[j] = moved
 
 
 cdef inline void truncate(const any_rows *rows, Py_ssize_t i, const SGDRun *run, SGDState *state) noexcept nogil:

@@ -1,0 +1,50 @@
+from typing import Any
+
+import numpy as np
+
+from fastgd._rows import RowBlock
+
+def use(table: object) -> None: ...
+
+class SparseBlock:
+    def __init__(
+        self,
+        data: np.ndarray,
+        indices: np.ndarray,
+        indptr: np.ndarray,
+        n_features: int,
+        y: np.ndarray | None = None,
+        s: np.ndarray | None = None,
+    ) -> None: ...
+    @property
+    def is_float(self) -> bool: ...
+
+class State:
+    def __init__(self, coef: Any, intercept: float = 0.0) -> None: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def n_updates(self) -> int: ...
+    @property
+    def n_averaged(self) -> int: ...
+    @property
+    def intercept(self) -> float: ...
+    @property
+    def coef(self) -> np.ndarray: ...
+    @property
+    def average(self) -> tuple[np.ndarray, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, values: dict[str, Any]) -> None: ...
+
+def run(
+    block: RowBlock | SparseBlock,
+    state: State,
+    order: np.ndarray,
+    rates: np.ndarray,
+    batch_size: int = 1,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept_step: float = 1.0,
+    average_from: int | None = None,
+    as_always: bool = False,
+) -> tuple[float, float, float]: ...
