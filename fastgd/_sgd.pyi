@@ -3,21 +3,9 @@ from typing import Any
 import numpy as np
 
 from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
 
 def use(table: object) -> None: ...
-
-class SparseBlock:
-    def __init__(
-        self,
-        data: np.ndarray,
-        indices: np.ndarray,
-        indptr: np.ndarray,
-        n_features: int,
-        y: np.ndarray | None = None,
-        s: np.ndarray | None = None,
-    ) -> None: ...
-    @property
-    def is_float(self) -> bool: ...
 
 class State:
     def __init__(self, coef: Any, intercept: float = 0.0) -> None: ...

@@ -8,7 +8,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-from fastgd._rows cimport RowBlock, fill_targets
+from fastgd._rows cimport RowBlock
+from fastgd._sparse cimport SparseBlock
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, sgd_fn, sparse_sgd_fn
 
 cnp.import_array()
@@ -24,25 +25,6 @@ def use(table):
     """Run on this table of kernels from now on (see `fastgd._kernels`)."""
     global kernels
     kernels = <SGDKernels *> PyCapsule_GetPointer(table, "fastgd.SGDKernels")
-
-
-cdef class SparseBlock:
-    """Rows in compressed sparse row format with their targets and weights, read in place; the arrays are trusted."""
-
-    cdef SparseRows rows
-    cdef readonly bint is_float
-    cdef object arrays
-
-    def __init__(self, data, indices, indptr, n_features, y=None, s=None):
-        self.arrays = data, indices, indptr, y, s
-        self.is_float = cnp.PyArray_TYPE(data) == cnp.NPY_FLOAT
-        self.rows.data = cnp.PyArray_DATA(data)
-        self.rows.indices = cnp.PyArray_DATA(indices)
-        self.rows.indptr = cnp.PyArray_DATA(indptr)
-        self.rows.n = len(indptr) - 1
-        self.rows.d = n_features
-        self.rows.is_long = indices.itemsize == 8
-        fill_targets(&self.rows.targets, y, s)
 
 
 cdef class State:
@@ -243,7 +225,7 @@ cdef tuple shape_of(block):
         size = dense.rows.d * (4 if dense.is_float else 8)
         return dense.rows.n, dense.rows.d, max(PIECE // size, 1)
     sparse = <SparseBlock?> block
-    size = len(sparse.arrays[0]) // max(sparse.rows.n, 1) * 16 + 1
+    size = len(sparse.X.data) // max(sparse.rows.n, 1) * 16 + 1
     return sparse.rows.n, sparse.rows.d, max(PIECE // size, 1)
 
 

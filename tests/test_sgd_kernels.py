@@ -18,17 +18,19 @@ from strategies import LAYOUTS, SIZES, make_problem
 from test_kernels import LEVELS, assert_within, by_dtype, everywhere, many, running_at
 
 from fastgd import _sgd, reference
+from fastgd._csr import CSR
 from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
 
 KINDS = ("gaussian", "fitted", "integers", "sparse", "duplicates", "offset")
 
 
-def sparse_block(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, index: type) -> _sgd.SparseBlock:
+def sparse_block(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, index: type) -> SparseBlock:
     """X without its zeros; the entries of each row from the last column to the first."""
     parts = [np.flatnonzero(row)[::-1] for row in X]
     indptr = np.cumsum([0, *map(len, parts)]).astype(index)
     data = np.concatenate([row[part] for row, part in zip(X, parts, strict=True)])
-    return _sgd.SparseBlock(data, np.concatenate(parts).astype(index), indptr, X.shape[1], y, s)
+    return SparseBlock(CSR(data, np.concatenate(parts).astype(index), indptr, X.shape[1]), y, s)
 
 
 def make_descent(
@@ -69,7 +71,7 @@ def check_run(descent: bounds.Descent, X: np.ndarray, y: np.ndarray, s: np.ndarr
     expected = np.concatenate([*map(np.atleast_1d, steps[-1]), sums, *([np.mean(mean, axis=0)] if mean else [])])
     run = bounds.Descent(**{**vars(descent), "rates": rates})
 
-    def computed(block: RowBlock | _sgd.SparseBlock) -> np.ndarray:
+    def computed(block: RowBlock | SparseBlock) -> np.ndarray:
         state = _sgd.State(descent.w, descent.b)
         sums = _sgd.run(
             block, state, descent.order, descent.rates, descent.batch_size, average_from=descent.average_from, **options
@@ -216,7 +218,7 @@ def test_the_average_of_a_new_state() -> None:
 # ---- long runs -------------------------------------------------------------------------------------------------------
 
 
-def integers(n: int, dtype: type, sparse: bool) -> tuple[RowBlock | _sgd.SparseBlock, list[np.ndarray]]:
+def integers(n: int, dtype: type, sparse: bool) -> tuple[RowBlock | SparseBlock, list[np.ndarray]]:
     rng = np.random.default_rng(3)
     X, y = rng.integers(-2, 3, (n, 3)), rng.integers(-2, 3, n)
     data = X.astype(dtype), y.astype(dtype)
