@@ -47,7 +47,9 @@ def resolve_threads(n_threads: int | None) -> int:
     return usable_cpus() if asked is None else min(asked, usable_cpus())
 
 
-def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: int) -> np.ndarray:
+def sum_blocks(
+    blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """The sum over all blocks of what the kernel adds to a vector of `size` doubles.
 
     Parameters
@@ -58,8 +60,10 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
     size : int
     n_threads : int
         As `resolve_threads` gave it.
+    out : ndarray of shape (size,), optional
+        Zeros, to hold the result.
     """
-    sums = np.zeros((len(blocks), size))
+    sums = np.zeros((len(blocks), size)) if out is None or len(blocks) > 1 else out[None]
     workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
     tasks = iter(list(zip(blocks, sums, strict=True)))  # next() on it is atomic, so each block is taken once
     stopped: list[bool] = []
@@ -82,7 +86,7 @@ def sum_blocks(blocks: Sequence[Block], kernel: Kernel, size: int, n_threads: in
         for helper in helpers:
             if not helper.cancel():  # one that has not begun has nothing left to do
                 helper.result()
-    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0)
+    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0, out=out)
 
 
 def pool() -> ThreadPoolExecutor:

@@ -1,6 +1,9 @@
 from fastgd._types cimport Rows, Targets
 
 
+# Whether the elements are aligned native float32 or float64 at whole-element strides.
+cdef bint native(object array) except -1
+
 # Points at the arrays' memory, which is trusted to be that of native float vectors; either may be None.
 cdef void fill_targets(Targets *targets, object y, object s) noexcept
 

@@ -119,9 +119,7 @@ class MSE(_mse.DenseMSE):
         """Fill `sums` from all blocks: what `DenseMSE` does itself where there is a single native one."""
         doors = self._doors
         add = doors.add_curvature if curvature else doors.add_sums if with_gradient else doors.add_value
-        sums[:] = sum_blocks(
-            self.blocks, lambda rows, out: add(rows, w, b, out), self.n_features + 2, self.n_threads
-        )
+        sum_blocks(self.blocks, lambda rows, out: add(rows, w, b, out), len(sums), self.n_threads, sums)
 
     def _on_parameters(self, w: Any, name: str) -> np.ndarray:
         return validate.as_parameters(w, self.n_features + self.fit_intercept, name)

@@ -267,6 +267,32 @@ def column_sums(
     return [dot(s, column) for column in columns], squares
 
 
+# ---- sparse rows -----------------------------------------------------------------------------------------------------
+
+
+def dense_rows(
+    data: Vector, indices: Sequence[int], indptr: Sequence[int], n_features: int
+) -> list[list[float]]:
+    """The rows of a matrix in compressed sparse row format (CSR), zeros written out.
+
+    With it every function here is the twin of a kernel on sparse rows too: their sums leave out the zeros, which add
+    nothing.
+
+    Parameters
+    ----------
+    data, indices : lists of as many floats and ints
+        Entries, and the column of each. Those of a row that name the same column add up.
+    indptr : list of n + 1 ints
+        Row i has the entries indptr[i], indptr[i] + 1, ..., indptr[i + 1] - 1.
+    n_features : int
+    """
+    rows = [[0.0] * n_features for _ in indptr[1:]]
+    for row, start, stop in zip(rows, indptr, indptr[1:], strict=False):
+        for k in range(start, stop):
+            row[indices[k]] += data[k]
+    return rows
+
+
 # ---- linear algebra --------------------------------------------------------------------------------------------------
 
 

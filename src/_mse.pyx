@@ -289,6 +289,12 @@ cdef inline cnp.ndarray new_vector(Py_ssize_t size, bint is_float):
     return cnp.PyArray_EMPTY(1, &shape, cnp.NPY_FLOAT if is_float else cnp.NPY_DOUBLE, 0)
 
 
+cdef inline cnp.ndarray array_at(double *values, Py_ssize_t size):
+    """The memory there as an array, which must not outlive it."""
+    cdef cnp.npy_intp shape = size
+    return cnp.PyArray_SimpleNewFromData(1, &shape, cnp.NPY_DOUBLE, values)
+
+
 cdef class DenseMSE:
     """MSE over a single block of rows, with nothing between the caller and the kernel.
 
@@ -361,15 +367,11 @@ cdef class DenseMSE:
         cdef Py_ssize_t d = self.n_features
         cdef double *sums = memory + d + 1
         cdef double b = w[d] if self.fit_intercept else 0.0
-        cdef const double[::1] parameters
-        cdef double[::1] filled
         cdef RowBlock block = self.block
         self.n_passes += 1
         memset(sums, 0, (d + 2) * sizeof(double))
         if block is None:
-            parameters = <const double[:d]> w
-            filled = <double[:d + 2]> sums
-            self._on_blocks(parameters, b, filled, with_gradient, curvature)
+            self._on_blocks(array_at(<double *> w, d), b, array_at(sums, d + 2), with_gradient, curvature)
             return 0
         if curvature:
             block = block.without_targets()

@@ -11,7 +11,7 @@ cdef enum:
     LONG_RUN = 4096     # rows that a piece keeps together where columns are contiguous
 
 
-cdef inline bint native(object array) except -1:
+cdef bint native(object array) except -1:
     """Whether the array's elements are aligned native float32 or float64 at whole-element strides."""
     cdef int kind = cnp.PyArray_TYPE(array)
     cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(array)

@@ -4,12 +4,8 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-import numpy as np
-
-from fastgd._rows cimport fill_targets
+from fastgd._rows cimport fill_targets, native
 from fastgd._types cimport SparseKernels, SparseRows, sparse_fn
-
-from fastgd._rows import is_native
 
 cnp.import_array()
 
@@ -24,6 +20,15 @@ def use(table):
     """Run on this table of kernels from now on (see `fastgd._kernels`)."""
     global kernels
     kernels = <SparseKernels *> PyCapsule_GetPointer(table, "fastgd.SparseKernels")
+
+
+cdef inline bint contiguous(cnp.ndarray array) noexcept:
+    """A vector whose elements lie side by side, aligned and in native byte order."""
+    return array.ndim == 1 and cnp.PyArray_ISCARRAY_RO(array)
+
+
+cdef inline bint is_index(cnp.ndarray array, Py_ssize_t itemsize) noexcept:
+    return contiguous(array) and cnp.PyArray_ISSIGNED(array) and cnp.PyArray_ITEMSIZE(array) == itemsize
 
 
 cdef class SparseBlock:
@@ -41,12 +46,12 @@ cdef class SparseBlock:
 
     def __init__(self, X not None, y=None, s=None):
         cdef cnp.ndarray data = X.data, indices = X.indices, indptr = X.indptr
+        cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(indptr)
         if not (
-            is_native(data) and data.flags.c_contiguous and indices.flags.c_contiguous and indptr.flags.c_contiguous
-            and indices.dtype == indptr.dtype and indices.dtype in (np.int32, np.int64)
+            native(data) and contiguous(data) and size in (4, 8) and is_index(indices, size) and is_index(indptr, size)
             and len(data) == len(indices) == indptr[len(X)] - indptr[0]
-            and (y is None or (y.ndim == 1 and is_native(y) and len(y) == len(X)))
-            and (s is None or (s.ndim == 1 and is_native(s) and len(s) == len(X)))
+            and (y is None or (y.ndim == 1 and native(y) and len(y) == len(X)))
+            and (s is None or (s.ndim == 1 and native(s) and len(s) == len(X)))
         ):
             raise ValueError("SparseBlock takes contiguous native arrays of matching lengths")
         self.X = X
@@ -56,7 +61,7 @@ cdef class SparseBlock:
         self.rows.data = cnp.PyArray_DATA(data)
         self.rows.indices = cnp.PyArray_DATA(indices)
         self.rows.indptr = cnp.PyArray_DATA(indptr)
-        self.rows.is_long = cnp.PyArray_ITEMSIZE(indptr) == 8
+        self.rows.is_long = size == 8
         self.rows.n = len(X)
         self.rows.d = X.shape[1]
         fill_targets(&self.rows.targets, y, s)

@@ -7,14 +7,17 @@ With the argument "overrun" it does so itself, to show that it would.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import sys
 from collections.abc import Iterator
 
 import numpy as np
 
-from fastgd import _kernels, _moments, _mse, _sgd
+from fastgd import _kernels, _moments, _mse, _sgd, _sparse
+from fastgd._csr import CSR
 from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
 
 PAGE = mmap.PAGESIZE
 libc = ctypes.CDLL(None, use_errno=True)
@@ -52,12 +55,33 @@ def layouts(fence: Fence, array: np.ndarray) -> Iterator[np.ndarray]:
                 yield fence.hold(np.repeat(array, 2, axis=1), order, at_end)[:, 1 if at_end else 0 :: 2]
 
 
+def read_sparse(fences: tuple[Fence, ...], rng: np.random.Generator) -> None:
+    """Rows of every length, with parameters, data and indices that end, or start, where a page does."""
+    d = 9
+    for dtype, index, at_end in itertools.product((np.float32, np.float64), (np.int32, np.int64), (True, False)):
+        for lengths in ([1], [0, 3, 0], [4, 1, 2, 5], [8, 7, 6]):
+            indptr = np.cumsum([0, *lengths], dtype=index)
+            arrays = rng.standard_normal(indptr[-1]).astype(dtype), rng.integers(0, d, indptr[-1], index), indptr
+            held = [fence.hold(array, "C", at_end) for fence, array in zip(fences, arrays, strict=False)]
+            w = fences[3].hold(rng.standard_normal(d), "C", at_end)
+            y = fences[4].hold(rng.standard_normal(len(lengths)), "C", at_end)
+            block = SparseBlock(CSR(*held, d), y, y)
+            for level in _kernels.available():
+                _kernels.use(level)
+                _sparse.add_value(block, w, 0.5, np.zeros(d + 2))
+                _sparse.add_sums(block, w, 0.5, np.zeros(d + 2))
+                _sparse.predict(block, w, 0.5, np.zeros(len(lengths)))
+                _sparse.add_columns(block, np.zeros(d + 1), np.zeros(2 * d + 4))
+                _sparse.fill_panel(block, 0, np.zeros(d + 1), np.zeros((len(lengths), d + 2)))
+
+
 def main() -> None:
-    fences = Fence(20), Fence(1), Fence(1)
+    fences = Fence(20), Fence(1), Fence(1), Fence(1), Fence(1)
     if sys.argv[1:] == ["overrun"]:
         edge = fences[0].hold(np.ones(4), "C", True)
         print(np.lib.stride_tricks.as_strided(edge, (5,)).sum())
     rng = np.random.default_rng(0)
+    read_sparse(fences, rng)
     for dtype in (np.float32, np.float64):
         for d in (*range(1, 34), 63, 64, 65, 128, 129, 200):
             for n in (1, 2, 3, 4, 5, 16, 17):

@@ -16,12 +16,16 @@ import fastgd as fg
 N, D = 20, 3
 
 
+def shape_of(X):
+    return X.shape if hasattr(X, "indptr") else np.shape(X)
+
+
 def rows(X):
-    return np.shape(X)[0] if np.ndim(X) else 1
+    return shape_of(X)[0] if shape_of(X) else 1
 
 
 def columns(X):
-    return np.shape(X)[1] if np.ndim(X) == 2 else D
+    return shape_of(X)[1] if len(shape_of(X)) == 2 else D
 
 
 def step(X, y, w, sample_weight):
@@ -290,20 +294,15 @@ def test_none_is_a_type_error(entry, name):
         call(entry, good() | {name: None})
 
 
-@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dok", "lil"])
-def test_sparse_is_a_type_error(form):
+@pytest.mark.parametrize("form", ["csr", "csc", "coo"])
+@pytest.mark.parametrize(("entry", "name"), [(e, n) for e, n in ARGUMENTS if n != "X"])
+def test_what_is_no_matrix_must_not_be_sparse(entry, name, form):
     arguments = good()
-    for make in (sparse.eye, sparse.eye_array):
-        X = make(N, D, format=form)
-        for refused in (
-            lambda X=X: fg.mse(X, arguments["y"], arguments["w"]),
-            lambda X=X: fg.MSE(X, arguments["y"]),
-            lambda X=X: fg.fit(X, arguments["y"]),
-            lambda X=X: fg.Moments(D).update(X, arguments["y"]),
-            lambda X=X: fitted(D).predict(X),
-        ):
-            with refusal(TypeError, "X is a sparse matrix"):
-                refused()
+    for make in (sparse.coo_matrix, sparse.coo_array):
+        bad = make(arguments[name][:, None]).asformat(form)
+        said = type(bad).__name__ if (entry, name) == ("MSE.step_", "w") else "is a sparse matrix"
+        with refusal(TypeError, name, said):
+            call(entry, arguments | {name: bad})
 
 
 @pytest.mark.parametrize("rows", [[[1.0, 2.0], [3.0]], [[1.0], 2.0]])
@@ -507,6 +506,136 @@ def test_moments_without_rows_and_other_things_to_merge():
         fg.Moments(D).merge(np.ones((D + 2, D + 2)))
     with refusal(ValueError, "4 features", "3"):
         fg.Moments(D).merge(fg.Moments(4))
+
+
+# ---- sparse matrices -------------------------------------------------------------------------------------------------
+
+
+class Rows:
+    """A matrix in CSR format of a class of its own."""
+
+    def __init__(self, **parts):
+        self.__dict__ |= parts
+
+
+def parts(X):
+    """What CSR needs, of a dense matrix: every element is held."""
+    n, d = X.shape
+    return {
+        "data": X.ravel(), "indices": np.tile(np.arange(d, dtype=np.int32), n),
+        "indptr": np.arange(0, n * d + 1, d, dtype=np.int32), "shape": (n, d),
+    }
+
+
+def changed(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+#: What is wrong -> (with which part, how to make it so, error, what is said).
+WRONG_SPARSE = {
+    "short indptr": ("indptr", lambda a: a[:-1], ValueError, f".indptr must have {N + 1} entries"),
+    "long indptr": ("indptr", lambda a: np.append(a, 0), ValueError, f"one more than rows, got {N + 2}"),
+    "empty indptr": ("indptr", lambda a: a[:0], ValueError, "got 0"),
+    "indptr starts late": ("indptr", lambda a: changed(a, 0, 1), ValueError, ".indptr must start at 0, got 1"),
+    "indptr starts early": ("indptr", lambda a: changed(a, 0, -1), ValueError, ".indptr must start at 0, got -1"),
+    "indptr falls": ("indptr", lambda a: changed(a, 5, 30), ValueError, "must not fall, but row 5 is from 30 to 18"),
+    "indptr ends late": ("indptr", lambda a: changed(a, -1, 61), ValueError, "ends at 61, but there are 60 entries"),
+    "indptr beyond int32": ("indptr", lambda a: changed(a.astype(int), -1, 2**40), ValueError, f"ends at {2**40}"),
+    "indptr beyond int64": ("indptr", lambda a: changed(a.astype("u8"), -1, 2**63), ValueError, "must not fall"),
+    "indptr of floats": ("indptr", lambda a: a * 1.0, TypeError, ".indptr must hold integers, got dtype float64"),
+    "indptr of two axes": ("indptr", lambda a: a[:, None], ValueError, ".indptr must have one axis, got shape"),
+    "index too large": ("indices", lambda a: changed(a, 7, D), ValueError, f"from 0 to {D - 1}, got {D} in row 2"),
+    "index below 0": ("indices", lambda a: changed(a, -1, -1), ValueError, f"got -1 in row {N - 1}"),
+    "index beyond int64": ("indices", lambda a: changed(a.astype("u8"), 0, 2**63), ValueError, "in row 0"),
+    "indices of floats": ("indices", lambda a: a * 1.0, TypeError, ".indices must hold integers, got dtype float64"),
+    "indices of bools": ("indices", lambda a: a > 1, TypeError, "got dtype bool"),
+    "indices of two axes": ("indices", lambda a: a.reshape(N, D), ValueError, ".indices must have one axis"),
+    "too few indices": ("indices", lambda a: a[:-1], ValueError, ".data must have shape (59,)"),
+    "too little data": ("data", lambda a: a[:-1], ValueError, ".data must have shape (60,)"),
+    "data of two axes": ("data", lambda a: a.reshape(N, D), ValueError, f"got ({N}, {D})"),
+    "data of objects": ("data", lambda a: a.astype(object), TypeError, "must hold real numbers, got dtype object"),
+    "complex data": ("data", lambda a: a * 1j, TypeError, "got dtype complex128"),
+    "masked data": ("data", np.ma.masked_array, TypeError, ".data is a masked array"),
+    "no data": ("data", lambda a: None, TypeError, ".data must be an array, got None"),
+    "one size": ("shape", lambda a: (N,), ValueError, "must have shape (n_samples, n_features), got (20,)"),
+    "three sizes": ("shape", lambda a: (N, D, 1), ValueError, "must have shape (n_samples, n_features)"),
+    "sizes of floats": ("shape", lambda a: (20.0, 3.0), TypeError, ".shape must be (n_samples, n_features)"),
+    "no sizes": ("shape", lambda a: None, TypeError, ".shape must be (n_samples, n_features), got None"),
+    "a negative size": ("shape", lambda a: (N, -1), TypeError, ".shape must be"),
+    "no rows": ("shape", lambda a: (0, D), ValueError, "at least one row and one column"),
+    "no columns": ("shape", lambda a: (N, 0), ValueError, "at least one row and one column"),
+    "another format": ("format", lambda a: "csc", TypeError, "is a sparse matrix, but none in CSR format"),
+}
+
+
+def refuse_sparse(X, error, said):
+    """Every entry point refuses X, in these words."""
+    w = good()["w"]
+    for refused in (
+        lambda: fg.mse(X, Y0, w),
+        lambda: fg.mse_value_and_grad(X, Y0, w),
+        lambda: fg.MSE(X, Y0),
+        lambda: fg.fit(X, Y0),
+        lambda: fg.Moments(D).update(X, Y0),
+        lambda: fitted(D).predict(X),
+    ):
+        with pytest.raises(error, match=r"^X\b") as caught:
+            refused()
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", WRONG_SPARSE)
+def test_wrong_sparse_matrix_is_named(kind):
+    part, make, error, said = WRONG_SPARSE[kind]
+    right = parts(X0)
+    fg.mse(Rows(**right), Y0, np.ones(D))
+    refuse_sparse(Rows(**right | {part: make(right.get(part))}), error, said)
+
+
+def test_part_of_csr_is_no_sparse_matrix():
+    right = parts(X0)
+    for name in ("data", "indices", "shape"):
+        some = {key: value for key, value in right.items() if key != name}
+        refuse_sparse(Rows(**some), TypeError, "is a sparse matrix, but none in CSR format")
+        refuse_sparse(Rows(**some, tocsr=lambda: 0), TypeError, "is a sparse matrix, but none in CSR format")
+
+
+def test_columns_are_never_taken_for_rows():
+    """A square matrix of compressed columns has all that one of rows has, but its format."""
+    X = np.random.default_rng(0).standard_normal((5, 5))
+    for make in (sparse.csc_array, sparse.csc_matrix):
+        np.testing.assert_allclose(fg.mse_grad(make(X), np.ones(5), np.ones(5)), fg.mse_grad(X, np.ones(5), np.ones(5)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("entry", [entry for entry, name in ARGUMENTS if name == "X"])
+def test_nonfinite_entry_of_sparse_rows_is_named(entry, value, dtype):
+    arguments = good(11, 5)
+    arguments["sample_weight"][7] = 0
+    arguments["w"][:] = arguments["v"][:] = 0
+    for index in ((0, 0), (7, 2), (10, 4)):
+        right = parts(spoilt(arguments["X"], value, index).astype(dtype))
+        held = np.ones((11, 5), bool)
+        held[3] = held[7, 0] = False
+        right |= {"data": right["data"][held.ravel()], "indices": right["indices"][held.ravel()]}
+        right["indptr"] = np.append(0, np.cumsum(held.sum(axis=1)))
+        with refusal(ValueError, f"X holds {value} at index {place(index)}"):
+            call(entry, arguments | {"X": Rows(**right)})
+
+
+def test_out_that_overlaps_sparse_rows_is_refused():
+    right = parts(good()["X"])
+    right["indices"] = np.zeros(N * D, np.int64)
+    X, w = Rows(**right), np.ones(D)
+    for out in (right["data"][3 : 3 + D], right["indices"].view(np.float64)[:D], Y0[:D]):
+        before = out.tobytes()
+        for write in (lambda out=out: fg.mse_grad(X, Y0, w, out=out), lambda out=out: fg.MSE(X, Y0).step_(out, 0.1)):
+            with refusal(ValueError, "shares memory with", "y" if out.base is Y0 else "X"):
+                write()
+            assert out.tobytes() == before
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------

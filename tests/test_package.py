@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _cpu, _kernels, _moments, _mse, _rows, _sgd
+from fastgd import _cpu, _kernels, _moments, _mse, _rows, _sgd, _sparse
 
 PACKAGE = Path(fg.__file__).parent
 
@@ -88,7 +88,10 @@ def copy_of_package(folder, missing):
     return folder
 
 
-@pytest.mark.parametrize("missing", ["", "_cpu.", "_rows.", "_mse.", "_moments.", "mse_", "moments_", "mse_baseline."])
+@pytest.mark.parametrize(
+    "missing",
+    ["", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "mse_", "moments_", "sparse_", "mse_baseline."],
+)
 def test_an_uncompiled_copy_says_so_in_one_line(missing, tmp_path):
     """All extensions missing, as in a checkout, or one of them."""
     folder = copy_of_package(tmp_path, lambda name: name.startswith(missing))
@@ -231,7 +234,7 @@ def own_names(scope):
     return {name for name in vars(scope) if not name.startswith("__")}
 
 
-@pytest.mark.parametrize("module", [_cpu, _rows, _mse, _moments, _sgd], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [_cpu, _rows, _mse, _moments, _sparse, _sgd], ids=lambda module: module.__name__)
 def test_stubs_match(module):
     stub = named(stub_of(module).body)
     assert set(stub) == own_names(module)
@@ -259,7 +262,7 @@ def test_stubs_match(module):
 
 def test_stubs_and_declarations_are_installed():
     files = {path.name for path in PACKAGE.iterdir()}
-    assert {"py.typed", "_cpu.pyi", "_rows.pyi", "_mse.pyi", "_moments.pyi"} <= files
-    assert {"_types.pxd", "_rows.pxd", "_mse.pxd"} <= files
+    assert {"py.typed", "_cpu.pyi", "_rows.pyi", "_mse.pyi", "_moments.pyi", "_sparse.pyi"} <= files
+    assert {"_types.pxd", "_rows.pxd", "_mse.pxd", "_sparse.pxd"} <= files
     compiled = {path.name.partition(".")[0] for path in PACKAGE.iterdir() if path.suffix in (".so", ".pyd")}
     assert {name.partition(".")[0] for name in files if name.endswith(".pyi")} == compiled
