@@ -42,7 +42,7 @@ def usable_cpus() -> int:
 def resolve_threads(n_threads: int | None) -> int:
     """The threads to use: as many as asked for and no more than there are CPUs for; one inside a worker thread."""
     asked = None if n_threads is None else as_positive_integer(n_threads, "n_threads")
-    if threading.current_thread() is not threading.main_thread():
+    if asked == 1 or threading.current_thread() is not threading.main_thread():
         return 1
     return usable_cpus() if asked is None else min(asked, usable_cpus())
 

@@ -286,9 +286,15 @@ class SecondMoments:
         blocks = row_blocks(X, y, weights, least=max(512, 64 * order))
         if self.n_features > self.KERNEL_WIDTH or isinstance(X, CSR):
             return gram_by_panels(blocks, shift, in_double)
-        gram = sum_blocks(
-            blocks, lambda rows, out: _moments.add_gram(rows, shift, out, in_double), order * order, self.n_threads
-        ).reshape(order, order)
+        sums = np.zeros(order * order)
+        if len(blocks) == 1:  # of few rows, what it takes to share them counts
+            for rows in blocks[0].pieces():
+                _moments.add_gram(rows, shift, sums, in_double)
+        else:
+            sum_blocks(
+                blocks, lambda rows, out: _moments.add_gram(rows, shift, out, in_double), len(sums), self.n_threads, sums
+            )
+        gram = sums.reshape(order, order)
         _moments.mirror(gram)
         return gram
 

@@ -64,5 +64,7 @@ RUNS = {
     "gradient function": gradient_function,
     "step": step,
     "moments": moments,
+    "SGD epoch": sgd_epoch,
+    "sparse gradient": gradient,
     "engine overhead": engine,
 }

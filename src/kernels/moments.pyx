@@ -73,7 +73,7 @@ cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
 
 cdef inline bint by_columns(const Rows *rows, lane lane_like) noexcept nogil:
     if distance(rows.x_row) < distance(rows.x_col):
-        return rows.d <= MANY
+        return rows.d <= MANY * <Py_ssize_t> sizeof(float) // <Py_ssize_t> sizeof(lane)
     return rows.d <= FEW or (rows.d == rows.x_row == EIGHT and lane is float)
 
 
@@ -283,18 +283,19 @@ cdef inline void add_outer(const lane *left, const lane *right, lane *block) noe
 
 
 cdef inline void gram_block(
-    const lane *left, const lane *right, Py_ssize_t count, const int columns, const char *ahead, double *sums_out
+    const lane *left, const lane *right, Py_ssize_t count, const int columns, const char *ahead, Py_ssize_t step,
+    double *sums_out
 ) noexcept nogil:
     """sums[a * lanes + k] += sum_i left[i, a] right[i, k] for 4 or 8 columns a, a literal.
 
-    Each row asks for a line of what will be read next, from `ahead` on.
+    Each row asks for a line of what will be read next, `step` bytes further on.
     """
     cdef lane block[LEFT_MAX * LANES_MAX]
     cdef Py_ssize_t lanes = lanes_of(<lane> 0), i, k
     for k in range(columns * lanes):
         block[k] = 0
     for i in range(count):
-        prefetch_line(ahead + i * VECTOR)
+        prefetch_line(ahead + i * step)
         add_outer(left + i * lanes, right + i * lanes, block)
         if columns == LEFT_MAX:
             add_outer(left + i * lanes + 4, right + i * lanes, block + 4 * lanes)
@@ -303,15 +304,15 @@ cdef inline void gram_block(
 
 
 cdef void gram_block_4(
-    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, double *sums_out
+    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, Py_ssize_t step, double *sums_out
 ) noexcept nogil:
-    gram_block(left, right, count, 4, ahead, sums_out)
+    gram_block(left, right, count, 4, ahead, step, sums_out)
 
 
 cdef void gram_block_8(
-    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, double *sums_out
+    const lane *left, const lane *right, Py_ssize_t count, const char *ahead, Py_ssize_t step, double *sums_out
 ) noexcept nogil:
-    gram_block(left, right, count, LEFT_MAX, ahead, sums_out)
+    gram_block(left, right, count, LEFT_MAX, ahead, step, sums_out)
 
 
 cdef void side_block(
@@ -365,7 +366,7 @@ cdef inline void gram_rows(
     After those of the columns follow those of the targets and of the roots of the weights.
     """
     cdef Py_ssize_t lanes = lanes_of(lane_like), d = rows.d, strips = (d + lanes - 1) // lanes
-    cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j
+    cdef Py_ssize_t height = strips * lanes + 2, start = 0, count, a, b, j, step
     cdef lane target[TILE]
     cdef lane root[TILE]
     cdef const char *ahead
@@ -384,19 +385,19 @@ cdef inline void gram_rows(
         for b in range(strips):
             right = panel + b * PITCH * lanes
             side_block(right, target, root, count, sums + (b * height + height - 2) * lanes)
-            ahead = <const char *> right
-            if rows.x_col == 1:
-                ahead = <const char *> (<const real *> rows.X + (start + count) * rows.x_row) + b * TILE * VECTOR
+            # What the next tile has in the place of this strip, a share of it with each block: memory is always busy.
+            ahead = <const char *> (<const real *> rows.X + (start + count) * rows.x_row) + b * TILE * VECTOR
+            step = VECTOR // ((d - b * lanes + LEFT - 1) // LEFT) if rows.x_col == 1 else 0
             a = b * lanes
             while a < d:
                 left = panel + a // lanes * PITCH * lanes + a % lanes
                 if LEFT == LEFT_MAX and a + 4 < d:
-                    gram_block_8(left, right, count, ahead, sums + (b * height + a) * lanes)
+                    gram_block_8(left, right, count, ahead, step, sums + (b * height + a) * lanes)
                     a += LEFT_MAX
                 else:
-                    gram_block_4(left, right, count, ahead, sums + (b * height + a) * lanes)
+                    gram_block_4(left, right, count, ahead, step, sums + (b * height + a) * lanes)
                     a += 4
-                ahead = <const char *> right
+                ahead += count * step
         start += count
     collect_rows(sums, d, lanes, height, sums_out)
 

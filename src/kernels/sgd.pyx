@@ -443,6 +443,8 @@ ctypedef struct Tile:
     double target[TILE]
     double weight[TILE]
     double rate[TILE]
+    double factor[TILE]     # rate times weight
+    double residual[TILE]   # as far as they are known
 
 
 cdef inline Lanes lay_out(const Rows *rows) noexcept nogil:
@@ -517,6 +519,21 @@ cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile
         pick(targets.y, targets.y_is_float, targets.y_step, order, size, tile.target)
     if targets.s != NULL:
         pick(targets.s, targets.s_is_float, targets.s_step, order, size, tile.weight)
+    for k in range(size):
+        tile.factor[k] = tile.rate[k] * tile.weight[k]
+
+
+cdef void count(const Tile *tile, Py_ssize_t size, double *sums_out) noexcept nogil:
+    """Add what the first rows of the tile contribute to the sums."""
+    cdef double loss = 0, squares = 0, weight = 0
+    cdef Py_ssize_t k
+    for k in range(size):
+        loss += tile.weight[k] * tile.residual[k] * tile.residual[k]
+        squares += tile.residual[k] * tile.residual[k]
+        weight += tile.weight[k]
+    sums_out[0] += loss
+    sums_out[1] += squares
+    sums_out[2] += weight
 
 
 cdef inline void multiply(
@@ -584,7 +601,7 @@ cdef inline void look_ahead(
     cdef double c[PANEL]
     cdef double taken[PANEL]            # by the average
     cdef double scale[PANEL + 1]        # before each row, and after the last
-    cdef double b = state.intercept, intercept_step = run.intercept_step, loss = 0, squares = 0, weight = 0, t
+    cdef double b = state.intercept, intercept_step = run.intercept_step, t
     cdef const Py_ssize_t *order
     cdef const real *row
     cdef Py_ssize_t at, q, i
@@ -618,17 +635,15 @@ cdef inline void look_ahead(
                 load_row(rows, order[at + q], &lanes, scratch, x + q * width, groups)
             multiply(x, w, width, p, g)
             for q in range(PANEL):
-                f[q] = tile.rate[at + q] * tile.weight[at + q]
+                f[q] = tile.factor[at + q]
                 r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
                 for i in range(q):
                     t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
                     r[q] -= r[i] * (f[i] * (t + intercept_step))
             for q in range(PANEL):
+                tile.residual[at + q] = r[q]
                 c[q] = f[q] * r[q]
                 b -= intercept_step * c[q]
-                loss += tile.weight[at + q] * r[q] * r[q]
-                squares += r[q] * r[q]
-                weight += tile.weight[at + q]
                 if not plain:
                     c[q] /= scale[q + 1]
                     if run.averages:
@@ -642,10 +657,8 @@ cdef inline void look_ahead(
                     add_panel(x, taken, width, total)
                     state.n_averaged += PANEL
             at += PANEL
+        count(&tile, at, sums_out)
         run.at += at
-    sums_out[0] += loss
-    sums_out[1] += squares
-    sums_out[2] += weight
     state.intercept = b
     collect(w, &lanes, state.w)
     if not plain and run.averages:
