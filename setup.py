@@ -47,23 +47,25 @@ DIRECTIVES = {
     "cdivision": True,
     "embedsignature": True,
 }
-PXD = sorted(str(path) for path in Path("fastgd").glob("*.pxd"))
+HEADERS = sorted(map(str, [*Path("fastgd").glob("*.pxd"), *Path("src").rglob("*.h")]))
 
 
-def extension(name: str, source: str, flags: list[str], macros: list[tuple[str, str]]) -> Extension:
-    macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros]
-    return Extension(
-        name, [source], include_dirs=[numpy.get_include()], extra_compile_args=FLAGS + flags, define_macros=macros,
-        depends=PXD,
-    )
+def cythonized(level: str, sources: dict[str, str], flags: dict[str, list[str]], macros: list) -> list[Extension]:
+    """Extension modules of these names, each with flags of its own.
 
-
-def cythonized(level: str, extensions: list[Extension]) -> list[Extension]:
-    """Each level has its own build directory, because one source becomes several modules."""
-    return cythonize(
-        extensions, build_dir=f"build/cython/{level}", compiler_directives=DIRECTIVES, include_path=["."],
+    Each level has its own build directory, because one source becomes several modules. Cython gets to see no flags: it
+    adds those of one module to those of the next from the same source.
+    """
+    include = [numpy.get_include(), "src/kernels"]
+    modules = cythonize(
+        [Extension(name, [source], include_dirs=include, depends=HEADERS) for name, source in sources.items()],
+        build_dir=f"build/cython/{level}", compiler_directives=DIRECTIVES, include_path=["."],
         nthreads=JOBS if sys.platform == "linux" else 0, force=DEBUG,
     )
+    for module in modules:
+        module.extra_compile_args = FLAGS + flags.get(module.name, [])
+        module.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), *macros]
+    return modules
 
 
 class BuildExt(build_ext):
@@ -78,18 +80,14 @@ class BuildExt(build_ext):
             sys.exit(f"fastgd needs a C compiler (gcc or clang) and Python's headers to build: {error}")
 
 
-extensions = cythonized("fronts", [extension(f"fastgd.{name}", f"src/{name}.pyx", [], []) for name in FRONTS])
+extensions = cythonized("fronts", {f"fastgd.{name}": f"src/{name}.pyx" for name in FRONTS}, {}, [])
 for level, march in LEVELS.items():
-    suffix = level.replace("-", "_")
+    names = {f"fastgd._kernels.{name}_{level.replace('-', '_')}": name for name in KERNELS}
     extensions += cythonized(
         level,
-        [
-            extension(
-                f"fastgd._kernels.{name}_{suffix}", f"src/kernels/{name}.pyx",
-                march + KERNEL_FLAGS + KERNEL_FLAGS_OF.get(name, []), KERNEL_MACROS,
-            )
-            for name in KERNELS
-        ],
+        {module: f"src/kernels/{name}.pyx" for module, name in names.items()},
+        {module: march + KERNEL_FLAGS + KERNEL_FLAGS_OF.get(name, []) for module, name in names.items()},
+        KERNEL_MACROS,
     )
 
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildExt})

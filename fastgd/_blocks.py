@@ -76,7 +76,7 @@ class ConvertedSparseBlock:
         for start, stop in self.X.cuts(PIECE_BYTES // dtype.itemsize):
             rows, part = self.X[start:stop], slice(start, stop)
             yield SparseBlock(
-                CSR(np.require(rows.data, dtype, ["C", "A"]), rows.indices, rows.indptr, rows.shape[1]),
+                CSR(np.require(rows.data, dtype, ["C", "A"]), rows.indices, rows.indptr, rows.shape[1], rows.ascending),
                 None if self.y is None else np.require(self.y[part], np.float64, ["C", "A"]),
                 None if self.s is None else np.require(self.s[part], np.float64, ["C", "A"]),
             )

@@ -1,3 +1,4 @@
 compiler: str
+scatters_fast: bool
 
 def levels() -> tuple[str, ...]: ...

@@ -23,12 +23,16 @@ class CSR:
     indices, indptr : ndarray of shape (nnz,) and (n + 1,)
         int32 or int64, both the same, contiguous.
     n_features : int
+    ascending : bool, default False
+        Whether the columns of every row are known to ascend, so that none repeats.
     """
 
     ndim = 2
 
-    def __init__(self, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, n_features: int) -> None:
-        self.data, self.indices, self.indptr = data, indices, indptr
+    def __init__(
+        self, data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, n_features: int, ascending: bool = False
+    ) -> None:
+        self.data, self.indices, self.indptr, self.ascending = data, indices, indptr, ascending
         self.shape = (len(indptr) - 1, n_features)
 
     def __len__(self) -> int:
@@ -55,7 +59,7 @@ class CSR:
             start, stop, _ = key.indices(len(self))
             indptr = self.indptr[start : stop + 1]
             held = slice(*(indptr[[0, -1]] - self.indptr[0]))
-            return CSR(self.data[held], self.indices[held], indptr, self.shape[1])
+            return CSR(self.data[held], self.indices[held], indptr, self.shape[1], self.ascending)
         if isinstance(key, tuple):
             return self._column(key[1])
         rows = np.zeros((len(key), self.shape[1]))

@@ -35,6 +35,7 @@ ctypedef struct SparseRows:
     Py_ssize_t n            # rows
     Py_ssize_t d            # columns
     bint is_long
+    bint by_lanes           # the columns of every row ascend, and scattered stores are fast
     Targets targets
 
 
@@ -92,6 +93,12 @@ ctypedef void (*sparse_panel_fn)(
     const SparseRows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *panel_out
 ) noexcept nogil
 ctypedef Py_ssize_t (*sparse_scratch_fn)(const SparseRows *rows) noexcept nogil
+ctypedef int (*examine_fn)(const SparseRows *rows) noexcept nogil
+
+cdef enum:
+    OUTSIDE     # what column indices are like: not all from 0 to d - 1,
+    INSIDE      # or that,
+    ASCENDING   # or that and in every row each above the one before
 
 
 ctypedef struct MSEKernels:
@@ -140,3 +147,4 @@ ctypedef struct SparseKernels:
     sparse_panel_fn panel_f32
     sparse_panel_fn panel_f64
     sparse_scratch_fn scratch_bytes
+    examine_fn examine

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgd import _sparse
 from fastgd._csr import CSR
 
 __all__ = [
@@ -118,7 +119,7 @@ def as_csr(X: Any, name: str) -> CSR:
         common = np.int64 if held > np.iinfo(np.int32).max else indices.dtype
         indices, indptr = indices.astype(common, copy=False), indptr.astype(common, copy=False)
     matrix = CSR(data[:held], indices[:held], indptr, int(shape[1]))
-    check_columns(matrix, name)
+    matrix.ascending = columns_ascend(matrix, name)
     return matrix
 
 
@@ -154,13 +155,15 @@ def check_indptr(indptr: np.ndarray, size: int, name: str) -> None:
         raise ValueError(f"{name}.indptr ends at {indptr[-1]}, but there are {size} entries")
 
 
-def check_columns(X: CSR, name: str) -> None:
-    """Refuse column indices that are none."""
-    if len(X.indices) and not (X.indices.min() >= 0 and X.indices.max() < X.shape[1]):
+def columns_ascend(X: CSR, name: str) -> bool:
+    """Whether the columns of every row ascend; refuse indices that are none."""
+    kinds = {_sparse.examine(X[start:stop]) for start, stop in X.cuts(SCAN_BYTES)}
+    if _sparse.OUTSIDE in kinds:
         place = int(((X.indices < 0) | (X.indices >= X.shape[1])).argmax())
         raise ValueError(
             f"{name}.indices must be from 0 to {X.shape[1] - 1}, got {X.indices[place]} in row {X.row_of(place)}"
         )
+    return _sparse.INSIDE not in kinds
 
 
 # ---- vectors and numbers ---------------------------------------------------------------------------------------------

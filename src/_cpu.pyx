@@ -15,9 +15,11 @@ cdef extern from *:
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512vl");
     }
+    static int fastgd_intel(void) { return fastgd_v4() && __builtin_cpu_is("intel"); }
     #else
     static int fastgd_v3(void) { return 0; }
     static int fastgd_v4(void) { return 0; }
+    static int fastgd_intel(void) { return 0; }
     #endif
     #if defined(__clang__)
     #define FASTGD_COMPILER "clang " __clang_version__
@@ -29,6 +31,7 @@ cdef extern from *:
     """
     int fastgd_v3()
     int fastgd_v4()
+    int fastgd_intel()
     const char *FASTGD_COMPILER
 
 
@@ -42,4 +45,6 @@ def levels() -> tuple[str, ...]:
     return tuple(names)
 
 
+#: Whether scattered stores are faster than as many single ones: to AMD's processors of level 4 they are microcode.
+scatters_fast: bool = bool(fastgd_intel())
 compiler: str = FASTGD_COMPILER.decode()

@@ -4,8 +4,10 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
+from fastgd import _cpu
 from fastgd._rows cimport fill_targets, native
 from fastgd._types cimport SparseKernels, SparseRows, sparse_fn
+from fastgd._types cimport ASCENDING as ASCENDING_, INSIDE as INSIDE_, OUTSIDE as OUTSIDE_
 
 cnp.import_array()
 
@@ -14,6 +16,9 @@ cdef enum:
     PIECE = 1 << 21         # entries, or rows, between two looks at Ctrl-C
 
 cdef SparseKernels *kernels
+cdef bint scatters_fast = _cpu.scatters_fast
+
+OUTSIDE, INSIDE, ASCENDING = OUTSIDE_, INSIDE_, ASCENDING_
 
 
 def use(table):
@@ -62,6 +67,7 @@ cdef class SparseBlock:
         self.rows.indices = cnp.PyArray_DATA(indices)
         self.rows.indptr = cnp.PyArray_DATA(indptr)
         self.rows.is_long = size == 8
+        self.rows.by_lanes = X.ascending and scatters_fast
         self.rows.n = len(X)
         self.rows.d = X.shape[1]
         fill_targets(&self.rows.targets, y, s)
@@ -85,6 +91,23 @@ cdef class SparseBlock:
 
 cdef inline bint short(const SparseRows *rows, SparseBlock block) except -1:
     return len(block.X.data) + rows.n < SHORT_PASS
+
+
+# ---- indices ---------------------------------------------------------------------------------------------------------
+
+def examine(X not None):
+    """OUTSIDE if a CSR has indices that are none of its columns; else ASCENDING, if those of every row are, or INSIDE."""
+    cdef cnp.ndarray indices = X.indices, indptr = X.indptr
+    cdef SparseRows rows
+    cdef int found
+    rows.indices = cnp.PyArray_DATA(indices)
+    rows.indptr = cnp.PyArray_DATA(indptr)
+    rows.n = len(X)
+    rows.d = X.shape[1]
+    rows.is_long = cnp.PyArray_ITEMSIZE(indices) == 8
+    with nogil:
+        found = kernels.examine(&rows)
+    return found
 
 
 # ---- mean squared error ----------------------------------------------------------------------------------------------

@@ -59,13 +59,13 @@ def read_sparse(fences: tuple[Fence, ...], rng: np.random.Generator) -> None:
     """Rows of every length, with parameters, data and indices that end, or start, where a page does."""
     d = 9
     for dtype, index, at_end in itertools.product((np.float32, np.float64), (np.int32, np.int64), (True, False)):
-        for lengths in ([1], [0, 3, 0], [4, 1, 2, 5], [8, 7, 6]):
+        for lengths, ascending in itertools.product(([1], [0, 3, 0], [4, 1, 2, 5], [8, 7, 6], [17]), (False, True)):
             indptr = np.cumsum([0, *lengths], dtype=index)
             arrays = rng.standard_normal(indptr[-1]).astype(dtype), rng.integers(0, d, indptr[-1], index), indptr
             held = [fence.hold(array, "C", at_end) for fence, array in zip(fences, arrays, strict=False)]
             w = fences[3].hold(rng.standard_normal(d), "C", at_end)
             y = fences[4].hold(rng.standard_normal(len(lengths)), "C", at_end)
-            block = SparseBlock(CSR(*held, d), y, y)
+            block = SparseBlock(CSR(*held, d, ascending), y, y)
             for level in _kernels.available():
                 _kernels.use(level)
                 _sparse.add_value(block, w, 0.5, np.zeros(d + 2))

@@ -20,7 +20,18 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.linalg import lsqr
 from strategies import Problem, make_problem, problems
-from test_kernels import assert_within, by_dtype, check_objective, eight_helpers, everywhere, many, shifts, variants
+from test_kernels import (
+    LEVELS,
+    assert_within,
+    by_dtype,
+    check_objective,
+    eight_helpers,
+    everywhere,
+    many,
+    running_at,
+    shifts,
+    variants,
+)
 
 import fastgd as fg
 from fastgd import _blocks, _engine, _sparse, reference
@@ -47,6 +58,13 @@ def compressed(X: np.ndarray, index: type, seed: int = 0, repeat: bool = False) 
     return CSR(
         np.concatenate(data).astype(X.dtype), np.concatenate(indices).astype(index), np.array(indptr, index), X.shape[1]
     )
+
+
+def ordered(X: CSR) -> CSR:
+    """The same matrix with the columns of every row in ascending order."""
+    rows = np.repeat(np.arange(len(X)), np.diff(X.indptr))
+    order = np.lexsort([X.indices, rows])
+    return CSR(X.data[order], X.indices[order], X.indptr, X.shape[1], ascending=True)
 
 
 def thinned(problem: Problem, share: float = 0.4) -> Problem:
@@ -81,10 +99,9 @@ SUM_KERNELS = {
 
 
 def blocks_of(problem: Problem) -> dict[str, SparseBlock]:
-    return {
-        index.__name__: SparseBlock(compressed(problem.X, index, seed), problem.y, problem.s)
-        for seed, index in enumerate(INDEX)
-    }
+    mixed = {index.__name__: compressed(problem.X, index, seed) for seed, index in enumerate(INDEX)}
+    matrices = mixed | {f"{name}, ascending": ordered(X) for name, X in mixed.items()}
+    return {name: SparseBlock(X, problem.y, problem.s) for name, X in matrices.items()}
 
 
 def check_sums(problem: Problem, kernel: str) -> None:
@@ -203,6 +220,27 @@ def test_entries_that_repeat_a_column_add_up(index: type, dtype: type) -> None:
     assert panel.tolist() == reference.panel(twin(X), y, None, shift.tolist())
     _sparse.add_sums(block, problem.w, problem.b, sums)
     assert sums.tolist() == [2 * entry for entry in reference.gradient_sums(twin(X), y, problem.w.tolist(), s, 2.0)]
+
+
+@by_index
+@pytest.mark.parametrize("level", LEVELS)
+def test_what_indices_are_like(level: str, index: type) -> None:
+    """What may be scattered together is found out from the indices, whatever a matrix says of itself."""
+    indptr = np.array([0, 12, 12, 31], index)
+    rows = np.concatenate([np.arange(0, 24, 2), np.arange(19)]).astype(index)
+
+    def found(place: int, column: int) -> int:
+        indices = rows.copy()
+        indices[place] = column
+        return _sparse.examine(CSR(np.ones(31), indices, indptr, 24))
+
+    with running_at(level):
+        assert found(0, 0) == _sparse.ASCENDING
+        assert found(11, 23) == _sparse.ASCENDING
+        for place, column in [(7, 16), (7, 12), (11, 20), (0, 2), (12, 1), (30, 17), (29, 18)]:
+            assert found(place, column) == _sparse.INSIDE
+        for place, column in [(0, -1), (11, 24), (30, 24), (7, 2**31 - 1), (15, -(2**31))]:
+            assert found(place, column) == _sparse.OUTSIDE
 
 
 @by_dtype

@@ -7,9 +7,14 @@ dense kernels: with r_i = x_i.w + b - y_i,
     columns:  sums[a] += sum_i s_i z_ia       sums[d + 2 + a] += sum_i s_i z_ia^2       z_i = (x_i, y_i, 1) - (shift, 0)
 
 A row is read from memory once: what its dot product has brought to the nearest cache, the gradient takes from there.
-Parameters, gradient and products are double whatever X is. The entries of a row meet those of w and of the gradient
-one by one, so that there is nothing for vectors to do: what compilers make of such loops puts vectors together element
-by element, and this module is compiled without them (see setup.py).
+Parameters, gradient and products are double whatever X is. Entries of a row meet those of w and of the gradient
+
+=========================  ===========================================================================================
+eight at a time            by the gather and scatter instructions of AVX-512, if the columns of every row ascend, so
+                           that no two of the eight are the same, and these instructions are fast (SparseRows.by_lanes)
+one by one                 else. What compilers make of such loops puts vectors together element by element, so this
+                           module is compiled without (see setup.py)
+=========================  ===========================================================================================
 
 Entries of a row that name the same column add up; indices are trusted to be below d.
 """
@@ -20,11 +25,23 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from fastgd._targets cimport load_run, target_at, weight_at
-from fastgd._types cimport SparseKernels, SparseRows, real
+from fastgd._types cimport ASCENDING, INSIDE, OUTSIDE, SparseKernels, SparseRows, real
 
 ctypedef fused index:
     int32_t
     int64_t
+
+cdef extern from "scatter.h":
+    enum:
+        SCATTERS "FASTGD_SCATTERS"
+    double gather_dot_f32_i32(const float *x, const int32_t *column, Py_ssize_t count, const double *w) noexcept nogil
+    double gather_dot_f32_i64(const float *x, const int64_t *column, Py_ssize_t count, const double *w) noexcept nogil
+    double gather_dot_f64_i32(const double *x, const int32_t *column, Py_ssize_t count, const double *w) noexcept nogil
+    double gather_dot_f64_i64(const double *x, const int64_t *column, Py_ssize_t count, const double *w) noexcept nogil
+    void scatter_add_f32_i32(const float *x, const int32_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void scatter_add_f32_i64(const float *x, const int64_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void scatter_add_f64_i32(const double *x, const int32_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void scatter_add_f64_i64(const double *x, const int64_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
 
 cdef enum:
     RUN = 64        # rows whose targets are loaded together
@@ -67,6 +84,32 @@ cdef inline void scatter(const real *x, const index *column, Py_ssize_t count, d
         k += 1
 
 
+cdef inline double gather_dot(const real *x, const index *column, Py_ssize_t count, const double *w) noexcept nogil:
+    """`dot` by lanes."""
+    if real is float and index is int32_t:
+        return gather_dot_f32_i32(x, column, count, w)
+    elif real is float:
+        return gather_dot_f32_i64(x, column, count, w)
+    elif index is int32_t:
+        return gather_dot_f64_i32(x, column, count, w)
+    else:
+        return gather_dot_f64_i64(x, column, count, w)
+
+
+cdef inline void scatter_lanes(
+    const real *x, const index *column, Py_ssize_t count, double c, double *g
+) noexcept nogil:
+    """`scatter` by lanes, of columns that are all different."""
+    if real is float and index is int32_t:
+        scatter_add_f32_i32(x, column, count, c, g)
+    elif real is float:
+        scatter_add_f32_i64(x, column, count, c, g)
+    elif index is int32_t:
+        scatter_add_f64_i32(x, column, count, c, g)
+    else:
+        scatter_add_f64_i64(x, column, count, c, g)
+
+
 # ---- mean squared error --------------------------------------------------------------------------------------------
 
 cdef inline void sum_rows(
@@ -77,17 +120,23 @@ cdef inline void sum_rows(
     cdef double weight[RUN]
     cdef double loss = 0, residual = 0, r, c
     cdef Py_ssize_t start = 0, first = indptr[0], at, count, length, i
+    cdef bint by_lanes = SCATTERS and rows.by_lanes
     while start < rows.n:
         count = min(rows.n - start, <Py_ssize_t> RUN)
         load_run(&rows.targets, b, start, count, target, weight)
         for i in range(count):
             at = indptr[start + i] - first
             length = indptr[start + i + 1] - first - at
-            r = dot(data + at, indices + at, length, w) - target[i]
+            if by_lanes:
+                r = gather_dot(data + at, indices + at, length, w) - target[i]
+            else:
+                r = dot(data + at, indices + at, length, w) - target[i]
             c = weight[i] * r
             loss += c * r
             residual += c
-            if with_gradient:
+            if with_gradient and by_lanes:
+                scatter_lanes(data + at, indices + at, length, c, sums_out + 2)
+            elif with_gradient:
                 scatter(data + at, indices + at, length, c, sums_out + 2)
         start += count
     sums_out[0] += loss
@@ -197,6 +246,28 @@ cdef inline void fill_rows(
         panel += d + 2
 
 
+# ---- indices -------------------------------------------------------------------------------------------------------
+
+cdef inline bint ascend(const index *column, Py_ssize_t count, Py_ssize_t d, bint *outside_out) noexcept nogil:
+    """Whether the columns of a row ascend; and sets `outside_out` if any is below 0 or not below d."""
+    cdef Py_ssize_t k
+    cdef bint falls = False, outside = False
+    for k in range(count):
+        outside |= (column[k] < 0) | (column[k] >= d)
+    for k in range(count - 1):
+        falls |= column[k + 1] <= column[k]
+    outside_out[0] |= outside
+    return not falls
+
+
+cdef inline int examine_rows(const SparseRows *rows, const index *indices, const index *indptr) noexcept nogil:
+    cdef bint ascending = True, outside = False
+    cdef Py_ssize_t first = indptr[0], i
+    for i in range(rows.n):
+        ascending &= ascend(indices + (indptr[i] - first), indptr[i + 1] - indptr[i], rows.d, &outside)
+    return OUTSIDE if outside else ASCENDING if ascending else INSIDE
+
+
 # ---- the kernels of the table --------------------------------------------------------------------------------------
 #
 # An argument `like` has X's type and no meaning else.
@@ -253,6 +324,13 @@ cdef inline void panel_any(
         )
 
 
+cdef int examine(const SparseRows *rows) noexcept nogil:
+    """What the indices are like, whatever the data are."""
+    if rows.is_long:
+        return examine_rows(rows, <const int64_t *> rows.indices, <const int64_t *> rows.indptr)
+    return examine_rows(rows, <const int32_t *> rows.indices, <const int32_t *> rows.indptr)
+
+
 cdef Py_ssize_t scratch_bytes(const SparseRows *rows) noexcept nogil:
     """What `columns` needs of scratch."""
     return rows.d * sizeof(Column)
@@ -305,7 +383,7 @@ cdef void panel_f64(
 cdef SparseKernels kernels = SparseKernels(
     value_f32=value_f32, value_f64=value_f64, sums_f32=sums_f32, sums_f64=sums_f64, predict_f32=predict_f32,
     predict_f64=predict_f64, columns_f32=columns_f32, columns_f64=columns_f64, panel_f32=panel_f32,
-    panel_f64=panel_f64, scratch_bytes=scratch_bytes,
+    panel_f64=panel_f64, scratch_bytes=scratch_bytes, examine=examine,
 )
 
 table = PyCapsule_New(&kernels, "fastgd.SparseKernels", NULL)
