@@ -362,7 +362,8 @@ def near_zero(X: np.ndarray) -> bool:
     """
     rows = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool((np.mean(rows, axis=0) ** 2 < 9 * np.var(rows, axis=0)).all())
+        means, squares = rows.mean(axis=0), np.einsum("ij,ij->j", rows, rows) / len(rows)
+        return bool((means**2 < 9 * (squares - means**2)).all())
 
 
 def fits_float32(
@@ -394,6 +395,8 @@ def varying_column(
 
     Those of a constant column are zero too, but all its entries are the shift.
     """
+    if not suspects.any():
+        return None
     step = 1 << 16
     columns = np.flatnonzero(suspects[:-1])
     if len(columns) and isinstance(X, CSR):  # of which many may be empty
@@ -444,8 +447,8 @@ def add_in_place(blocks: list[RowBlock], y_shift: float, gram: np.ndarray) -> No
         for start in range(0, len(sides), rows):
             part = block.X[start : start + rows]
             gram[:d, :d] += np.matmul(part.T, part, out=product)
-            gram[:d, d:] += part.T @ sides[start : start + rows]
-    gram[d:, :d] = gram[:d, d:].T
+            gram[d:, :d] += sides[start : start + rows].T @ part
+    gram[:d, d:] = gram[d:, :d].T
 
 
 def add_copied(blocks: list[Block], shift: np.ndarray, dtype: np.dtype, gram: np.ndarray) -> None:

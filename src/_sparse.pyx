@@ -96,7 +96,7 @@ cdef inline bint short(const SparseRows *rows, SparseBlock block) except -1:
 # ---- indices ---------------------------------------------------------------------------------------------------------
 
 def examine(X not None):
-    """OUTSIDE if a CSR has indices that are none of its columns; else ASCENDING, if those of every row are, or INSIDE."""
+    """OUTSIDE if a CSR has indices that are none of its columns; else ASCENDING, if every row's are, or INSIDE."""
     cdef cnp.ndarray indices = X.indices, indptr = X.indptr
     cdef SparseRows rows
     cdef int found

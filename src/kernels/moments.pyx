@@ -316,14 +316,22 @@ cdef void gram_block_8(
 
 
 cdef void side_block(
-    const lane *strip, const lane *target, const lane *root, Py_ssize_t count, double *sums_out
+    const lane *strip, const lane *target, const lane *root, Py_ssize_t count, const char *ahead, Py_ssize_t step,
+    double *sums_out
 ) noexcept nogil:
-    """The strip's products with the targets and with the roots of the weights: a vector of each."""
+    """The strip's products with the targets and with the roots of the weights: a vector of each.
+
+    Each row asks for `step` bytes, as in `gram_block`.
+    """
     cdef lane block[2 * SIDE_ROWS * LANES_MAX]
     cdef Py_ssize_t lanes = lanes_of(<lane> 0), i = 0, k
     for k in range(2 * SIDE_ROWS * lanes):
         block[k] = 0
     while i + SIDE_ROWS <= count:
+        prefetch_line(ahead + i * step)
+        prefetch_line(ahead + (i + 1) * step)
+        prefetch_line(ahead + (i + 2) * step)
+        prefetch_line(ahead + (i + 3) * step)
         for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
             block[k] += target[i] * strip[k]
             block[lanes + k] += root[i] * strip[k]
@@ -384,10 +392,11 @@ cdef inline void gram_rows(
         fill_strips(rows, start, count, origin, root, panel, like)
         for b in range(strips):
             right = panel + b * PITCH * lanes
-            side_block(right, target, root, count, sums + (b * height + height - 2) * lanes)
             # What the next tile has in the place of this strip, a share of it with each block: memory is always busy.
             ahead = <const char *> (<const real *> rows.X + (start + count) * rows.x_row) + b * TILE * VECTOR
-            step = VECTOR // ((d - b * lanes + LEFT - 1) // LEFT) if rows.x_col == 1 else 0
+            step = VECTOR // ((d - b * lanes + LEFT - 1) // LEFT + 1) if rows.x_col == 1 else 0
+            side_block(right, target, root, count, ahead, step, sums + (b * height + height - 2) * lanes)
+            ahead += count * step
             a = b * lanes
             while a < d:
                 left = panel + a // lanes * PITCH * lanes + a % lanes
@@ -460,54 +469,91 @@ cdef inline void fill_columns(
                 panel[j * COLUMN_PITCH + i] *= root[i]
 
 
+ctypedef struct Ahead:
+    # Where X and y of the next tile are asked for, and how many bytes of them with each vector of rows; 0: not at all.
+    const char *x
+    const char *y
+    Py_ssize_t x_step
+    Py_ssize_t y_step
+
+
+cdef inline Ahead look_ahead(const Rows *rows, Py_ssize_t lanes, real like) noexcept nogil:
+    """To be spread over all dot products of a tile, so that memory is always busy."""
+    cdef Ahead ahead = Ahead(NULL, NULL, 0, 0)
+    cdef Py_ssize_t calls = 0, b = 0
+    while b < rows.d + 2:
+        calls += (min(b + 2, rows.d) + 3) // 4
+        b += 2
+    if rows.x_col == 1 and rows.x_row == rows.d:
+        ahead.x_step = rows.d * lanes * <Py_ssize_t> sizeof(real) // calls
+    if rows.targets.y != NULL and rows.targets.y_step == 1:
+        ahead.y_step = lanes * (4 if rows.targets.y_is_float else 8) // calls
+    return ahead
+
+
+cdef inline void start_ahead(const Rows *rows, Py_ssize_t start, Ahead *ahead, real like) noexcept nogil:
+    """At the tile that starts there."""
+    ahead.x = <const char *> (<const real *> rows.X + start * rows.x_row)
+    ahead.y = ahead.x
+    if ahead.y_step:
+        ahead.y = <const char *> rows.targets.y + start * (4 if rows.targets.y_is_float else 8)
+
+
 cdef inline void dots(
-    const lane *left, Py_ssize_t columns, const lane *right, Py_ssize_t pairs, Py_ssize_t count, double *out
+    const lane *left, Py_ssize_t columns, const lane *right, Py_ssize_t pairs, Py_ssize_t count, const bint few,
+    Ahead *ahead, double *out
 ) noexcept nogil:
-    """out[2 * a + b] = the product of column a of at most 4 on the left and column b of at most 2 on the right."""
+    """out[2 * a + b] = the product of column a of at most 4 on the left and column b of at most 2 on the right.
+
+    `few` is a literal: there are at most 2 on the left.
+    """
     cdef const lane *p = left
     cdef const lane *q = left + min(<Py_ssize_t> 1, columns - 1) * COLUMN_PITCH
     cdef const lane *r = left + min(<Py_ssize_t> 2, columns - 1) * COLUMN_PITCH
     cdef const lane *s = left + min(<Py_ssize_t> 3, columns - 1) * COLUMN_PITCH
     cdef const lane *u = right
     cdef const lane *v = right + (pairs - 1) * COLUMN_PITCH
-    cdef lane pu = 0, pv = 0, qu = 0, qv = 0, ru = 0, rv = 0, su = 0, sv = 0
-    cdef Py_ssize_t i
-    if columns <= 2:
-        for i in range(count):
-            pu += p[i] * u[i]
-            pv += p[i] * v[i]
-            qu += q[i] * u[i]
-            qv += q[i] * v[i]
-    else:
-        for i in range(count):
-            pu += p[i] * u[i]
-            pv += p[i] * v[i]
-            qu += q[i] * u[i]
-            qv += q[i] * v[i]
-            ru += r[i] * u[i]
-            rv += r[i] * v[i]
-            su += s[i] * u[i]
-            sv += s[i] * v[i]
-    out[0] = pu
-    out[1] = pv
-    out[2] = qu
-    out[3] = qv
-    out[4] = ru
-    out[5] = rv
-    out[6] = su
-    out[7] = sv
+    cdef Py_ssize_t lanes = lanes_of(<lane> 0), i = 0, k, m
+    cdef lane block[8 * LANES_MAX]
+    for k in range(8 * lanes):
+        block[k] = 0
+    while i + lanes <= count:
+        prefetch_line(ahead.x)
+        prefetch_line(ahead.x + ahead.x_step // 2)
+        prefetch_line(ahead.y)
+        ahead.x += ahead.x_step
+        ahead.y += ahead.y_step
+        for k in range(VECTOR // <Py_ssize_t> sizeof(lane)):
+            block[k] += p[i + k] * u[i + k]
+            block[lanes + k] += p[i + k] * v[i + k]
+            block[2 * lanes + k] += q[i + k] * u[i + k]
+            block[3 * lanes + k] += q[i + k] * v[i + k]
+            if not few:
+                block[4 * lanes + k] += r[i + k] * u[i + k]
+                block[5 * lanes + k] += r[i + k] * v[i + k]
+                block[6 * lanes + k] += s[i + k] * u[i + k]
+                block[7 * lanes + k] += s[i + k] * v[i + k]
+        i += lanes
+    for m in range(4 if few else 8):
+        out[m] = 0
+        for k in range(lanes):
+            out[m] += block[m * lanes + k]
+    for k in range(i, count):
+        out[0] += p[k] * u[k]
+        out[1] += p[k] * v[k]
+        out[2] += q[k] * u[k]
+        out[3] += q[k] * v[k]
+        if not few:
+            out[4] += r[k] * u[k]
+            out[5] += r[k] * v[k]
+            out[6] += s[k] * u[k]
+            out[7] += s[k] * v[k]
 
 
-cdef inline void prefetch_next(const Rows *rows, Py_ssize_t start, Py_ssize_t j, real like) noexcept nogil:
-    """Ask for the share of column j in the tile that starts there."""
-    cdef const real *x = <const real *> rows.X + start * rows.x_row
+cdef inline void prefetch_column(const Rows *rows, Py_ssize_t start, Py_ssize_t j, real like) noexcept nogil:
+    """Ask for contiguous column j of the tile that starts there."""
+    cdef const real *x = <const real *> rows.X + start + j * rows.x_col
     cdef Py_ssize_t line
-    if rows.x_row == 1:
-        x += j * rows.x_col
-    elif rows.x_row == rows.d:
-        x += j * LONG_TILE
-    else:
-        return
     for line in range(LONG_TILE * <Py_ssize_t> sizeof(real) // 64):
         prefetch_line(<const char *> x + 64 * line)
 
@@ -515,9 +561,12 @@ cdef inline void prefetch_next(const Rows *rows, Py_ssize_t start, Py_ssize_t j,
 cdef inline void gram_columns(
     const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
 ) noexcept nogil:
-    cdef Py_ssize_t d = rows.d, order = d + 2, start = 0, count, a, b, j, k
+    cdef Py_ssize_t d = rows.d, order = d + 2, start = 0, count, pairs, a, b, j, k
     cdef lane *panel = <lane *> scratch
     cdef lane *origin = panel + order * COLUMN_PITCH
+    cdef lane *left
+    cdef lane *right
+    cdef Ahead ahead = look_ahead(rows, lanes_of(lane_like), like)
     cdef double products[8]
     for j in range(d):
         origin[j] = <lane> shift[j]
@@ -527,16 +576,21 @@ cdef inline void gram_columns(
             rows, start, count, shift, sums_out, panel + d * COLUMN_PITCH, panel + (d + 1) * COLUMN_PITCH
         )
         fill_columns(rows, start, count, origin, panel + (d + 1) * COLUMN_PITCH, panel, like)
+        start_ahead(rows, start + count, &ahead, like)
         b = 0
         while b < order:
-            for j in range(b, min(b + 2, d)):
-                prefetch_next(rows, start + count, j, like)
+            if rows.x_row == 1:
+                for j in range(b, min(b + 2, d)):
+                    prefetch_column(rows, start + count, j, like)
+            right = panel + b * COLUMN_PITCH
             a = 0
             while a < min(b + 2, d):
-                dots(
-                    panel + a * COLUMN_PITCH, min(<Py_ssize_t> 4, d - a), panel + b * COLUMN_PITCH,
-                    min(<Py_ssize_t> 2, order - b), count, products
-                )
+                left = panel + a * COLUMN_PITCH
+                pairs = min(<Py_ssize_t> 2, order - b)
+                if d - a <= 2:
+                    dots(left, d - a, right, pairs, count, True, &ahead, products)
+                else:
+                    dots(left, min(<Py_ssize_t> 4, d - a), right, pairs, count, False, &ahead, products)
                 for j in range(a, min(a + 4, d)):
                     for k in range(max(b, j), min(b + 2, order)):
                         sums_out[j * order + k] += products[2 * (j - a) + k - b]
