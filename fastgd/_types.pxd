@@ -73,6 +73,16 @@ ctypedef struct SGDRun:
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
 ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
+ctypedef void (*widen_fn)(const float *values, Py_ssize_t step, Py_ssize_t size, double *out) noexcept nogil
+ctypedef void (*narrow_fn)(const double *values, Py_ssize_t step, Py_ssize_t size, float *out) noexcept nogil
+ctypedef bint (*scale_fn)(double *values, Py_ssize_t size, double factor, double limit) noexcept nogil
+ctypedef bint (*goes_in_place_fn)(const Rows *rows, Py_ssize_t itemsize) noexcept nogil
+ctypedef bint (*gradient_f32_fn)(
+    const Rows *rows, const float *w, double b, double factor, double *sums_out, float *g_out
+) noexcept nogil
+ctypedef bint (*gradient_f64_fn)(
+    const Rows *rows, const double *w, double b, double factor, double *sums_out, double *g_out
+) noexcept nogil
 ctypedef void (*moments_fn)(const Rows *rows, const double *shift, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*panel_fn)(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, void *panel_out
@@ -110,6 +120,12 @@ ctypedef struct MSEKernels:
     scratch_fn scratch_reals
     update_f32_fn update_f32
     update_f64_fn update_f64
+    widen_fn widen
+    narrow_fn narrow
+    scale_fn scale
+    goes_in_place_fn goes_in_place
+    gradient_f32_fn gradient_f32
+    gradient_f64_fn gradient_f64
 
 
 ctypedef struct MomentsKernels:

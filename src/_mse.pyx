@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport INFINITY, fabs, isfinite
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastgd._rows cimport RowBlock
 from fastgd._types cimport MSEKernels, Rows, mse_fn, real
@@ -71,15 +71,14 @@ cdef inline double pass_over(
 ) noexcept nogil:
     """L(w); with the gradient, that too, as double, from work[2] on. work: d + 2 sums, d parameters, scratch."""
     cdef double *w_double = work + rows.d + 2
-    cdef double scale = 2.0 / weight
-    cdef Py_ssize_t j
-    for j in range(rows.d):
-        w_double[j] = w[j]
+    if real is float:
+        kernels.widen(w, 1, rows.d, w_double)
+    else:
+        memcpy(w_double, w, rows.d * sizeof(double))
     memset(work, 0, (rows.d + 2) * sizeof(double))
     choose_kernel(real is float, with_gradient)(rows, w_double, 0.0, work, w_double + rows.d)
     if with_gradient:
-        for j in range(rows.d):
-            work[2 + j] *= scale
+        kernels.scale(work + 2, rows.d, 2.0 / weight, INFINITY)
     return work[0] / weight
 
 
@@ -88,9 +87,10 @@ cdef inline double value_and_grad(
 ) noexcept nogil:
     cdef Rows rows = c_rows(X, y, s, n, d)
     cdef double loss = pass_over(&rows, w, work, total_weight(s, n), True)
-    cdef Py_ssize_t j
-    for j in range(d):
-        g_out[j] = <real> work[2 + j]
+    if real is float:
+        kernels.narrow(work + 2, 1, d, g_out)
+    else:
+        memcpy(g_out, work + 2, d * sizeof(double))
     return loss
 
 
@@ -238,50 +238,30 @@ cdef inline bint is_float_vector(object array, Py_ssize_t size) noexcept:
     )
 
 
-cdef inline void widen(const real *values, Py_ssize_t step, Py_ssize_t size, double *out) noexcept:
-    cdef Py_ssize_t j
-    if step == 1:
-        for j in range(size):
-            out[j] = values[j]
+cdef inline void read_vector(cnp.ndarray vector, double *out) noexcept:
+    cdef Py_ssize_t step = cnp.PyArray_STRIDE(vector, 0) // cnp.PyArray_ITEMSIZE(vector)
+    cdef Py_ssize_t size = cnp.PyArray_DIM(vector, 0), j
+    cdef const double *values = <const double *> cnp.PyArray_DATA(vector)
+    if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
+        kernels.widen(<const float *> values, step, size, out)
+    elif step == 1:
+        memcpy(out, values, size * sizeof(double))
     else:
         for j in range(size):
             out[j] = values[j * step]
 
 
-cdef inline void narrow(const double *values, Py_ssize_t step, Py_ssize_t size, real *out) noexcept:
-    cdef Py_ssize_t j
-    if step == 1:
-        for j in range(size):
-            out[j] = <real> values[j]
-    else:
-        for j in range(size):
-            out[j * step] = <real> values[j]
-
-
-cdef inline void read_vector(cnp.ndarray vector, double *out) noexcept:
+cdef inline void write_vector(const double *values, cnp.ndarray vector) noexcept:
     cdef Py_ssize_t step = cnp.PyArray_STRIDE(vector, 0) // cnp.PyArray_ITEMSIZE(vector)
-    cdef Py_ssize_t size = cnp.PyArray_DIM(vector, 0)
+    cdef Py_ssize_t size = cnp.PyArray_DIM(vector, 0), j
+    cdef double *out = <double *> cnp.PyArray_DATA(vector)
     if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
-        widen(<const float *> cnp.PyArray_DATA(vector), step, size, out)
+        kernels.narrow(values, step, size, <float *> out)
+    elif step == 1:
+        memcpy(out, values, size * sizeof(double))
     else:
-        widen(<const double *> cnp.PyArray_DATA(vector), step, size, out)
-
-
-cdef inline void write_vector(const double *values, cnp.ndarray out) noexcept:
-    cdef Py_ssize_t step = cnp.PyArray_STRIDE(out, 0) // cnp.PyArray_ITEMSIZE(out), size = cnp.PyArray_DIM(out, 0)
-    if cnp.PyArray_TYPE(out) == cnp.NPY_FLOAT:
-        narrow(values, step, size, <float *> cnp.PyArray_DATA(out))
-    else:
-        narrow(values, step, size, <double *> cnp.PyArray_DATA(out))
-
-
-cdef inline bint all_within(const double *values, Py_ssize_t size, double limit) noexcept:
-    """Whether every value is a number of at most this magnitude."""
-    cdef double beyond = 0      # counted as double, so that the loop vectorises
-    cdef Py_ssize_t j
-    for j in range(size):
-        beyond += 0.0 if fabs(values[j]) <= limit else 1.0
-    return beyond == 0
+        for j in range(size):
+            out[j * step] = values[j]
 
 
 cdef inline cnp.ndarray new_vector(Py_ssize_t size, bint is_float):
@@ -293,6 +273,36 @@ cdef inline cnp.ndarray array_at(double *values, Py_ssize_t size):
     """The memory there as an array, which must not outlive it."""
     cdef cnp.npy_intp shape = size
     return cnp.PyArray_SimpleNewFromData(1, &shape, cnp.NPY_DOUBLE, values)
+
+
+cdef inline bint lies_as(cnp.ndarray vector, bint is_float) noexcept:
+    """Whether a float vector is contiguous and of this precision."""
+    return (
+        cnp.PyArray_TYPE(vector) == (cnp.NPY_FLOAT if is_float else cnp.NPY_DOUBLE)
+        and cnp.PyArray_STRIDE(vector, 0) == cnp.PyArray_ITEMSIZE(vector)
+    )
+
+
+cdef inline double element(cnp.ndarray vector, Py_ssize_t j) noexcept:
+    if cnp.PyArray_TYPE(vector) == cnp.NPY_FLOAT:
+        return (<const float *> cnp.PyArray_DATA(vector))[j]
+    return (<const double *> cnp.PyArray_DATA(vector))[j]
+
+
+cdef inline bint gradient_in_place(
+    const Rows *rows, cnp.ndarray w, double b, double factor, double *sums_out, cnp.ndarray g
+) noexcept:
+    """The gradient of few wide rows, without the intercept's entry; w and g are vectors of X's precision."""
+    cdef void *w_data = cnp.PyArray_DATA(w)
+    cdef void *g_data = cnp.PyArray_DATA(g)
+    cdef bint is_float = cnp.PyArray_TYPE(w) == cnp.NPY_FLOAT, fine
+    sums_out[0] = sums_out[1] = 0
+    with nogil:
+        if is_float:
+            fine = kernels.gradient_f32(rows, <const float *> w_data, b, factor, sums_out, <float *> g_data)
+        else:
+            fine = kernels.gradient_f64(rows, <const double *> w_data, b, factor, sums_out, <double *> g_data)
+    return fine
 
 
 cdef class DenseMSE:
@@ -309,6 +319,7 @@ cdef class DenseMSE:
     cdef readonly double total_weight
     cdef readonly Py_ssize_t n_passes      # over X, since this object was made
     cdef bint is_float
+    cdef bint in_place              # the gradient may be written where it is wanted
     cdef Span data[5]               # where X, of one array or three, y and s lie, for `out` to keep clear of
     cdef double *memory             # parameters (d + 1), sums (d + 2), scratch
     cdef bint busy
@@ -330,6 +341,7 @@ cdef class DenseMSE:
         self.l2 = l2
         self.total_weight = total_weight
         self.is_float = is_float
+        self.in_place = block is not None and l2 == 0 and kernels.goes_in_place(&block.rows, 4 if is_float else 8)
         for i in range(5):
             self.data[i].start = self.data[i].stop = NULL
             if i < len(arrays) and arrays[i] is not None:
@@ -398,19 +410,42 @@ cdef class DenseMSE:
     cdef int scale_gradient(self, const double *w, double *sums) except -1:
         """Turn sums into the gradient, or Hessian product, from sums[2] on: of w, then of the intercept."""
         cdef Py_ssize_t d = self.n_features, j
-        cdef double scale = 2.0 / self.total_weight, limit = FLT_MAX if self.is_float else DBL_MAX
-        cdef double residual = sums[1]
+        cdef double factor = 2.0 / self.total_weight, limit = FLT_MAX if self.is_float else DBL_MAX
+        cdef double *gradient = sums + 2
+        gradient[d] = factor * sums[1]      # the scratch after the sums is free by now
         if self.l2:
             for j in range(d):
-                sums[2 + j] = scale * sums[2 + j] + 2.0 * self.l2 * w[j]
-        else:
-            for j in range(d):
-                sums[2 + j] *= scale
-        sums[d + 2] = scale * residual      # the scratch after the sums is free by now
-        if not all_within(sums + 2, d + self.fit_intercept, limit):
-            precision = "float32" if self.is_float else "float64"
-            raise OverflowError(f"the gradient overflows {precision}; scale the data down")
+                gradient[j] = factor * gradient[j] + 2.0 * self.l2 * w[j]
+            factor = 1.0
+        if not kernels.scale(gradient, d, factor, limit) or (self.fit_intercept and not fabs(gradient[d]) <= limit):
+            self.refuse_gradient()
         return 0
+
+    cdef int refuse_gradient(self) except -1:
+        precision = "float32" if self.is_float else "float64"
+        raise OverflowError(f"the gradient overflows {precision}; scale the data down")
+
+    cdef double evaluate_in_place(self, cnp.ndarray w, cnp.ndarray gradient) except? -1.0:
+        """F at w, and its gradient, straight from one to the other."""
+        cdef Py_ssize_t d = self.n_features
+        cdef double factor = 2.0 / self.total_weight, b = element(w, d) if self.fit_intercept else 0.0, loss
+        cdef double sums[2]
+        cdef bint fine = gradient_in_place(&self.block.rows, w, b, factor, sums, gradient)
+        self.n_passes += 1
+        loss = sums[0] / self.total_weight
+        if not isfinite(loss):
+            self._on_overflow(w)
+            loss = INFINITY
+        if self.fit_intercept:
+            sums[1] *= factor
+            fine &= fabs(sums[1]) <= (FLT_MAX if self.is_float else DBL_MAX)
+            if self.is_float:
+                (<float *> cnp.PyArray_DATA(gradient))[d] = <float> sums[1]
+            else:
+                (<double *> cnp.PyArray_DATA(gradient))[d] = sums[1]
+        if not fine:
+            self.refuse_gradient()
+        return loss
 
     cdef double evaluate(self, w, const double *values, double *memory, bint with_gradient) except? -1.0:
         """F at the parameters `values`, given as w; with the gradient, that too, from sums[2] on."""
@@ -478,11 +513,16 @@ cdef class DenseMSE:
 
     def value_and_grad(self, w, out=None):
         """F(w) and its gradient, in one pass; parameters and results are those of `value` and `grad`."""
-        cdef double *memory = self.borrow()
-        cdef cnp.ndarray gradient
+        cdef cnp.ndarray gradient = self.checked_out(out, w, "w")
+        cdef double *memory
         cdef double loss
+        if (
+            self.in_place and lies_as(gradient, self.is_float) and is_float_vector(w, self.n_parameters())
+            and lies_as(w, self.is_float)
+        ):
+            return self.evaluate_in_place(w, gradient), gradient
+        memory = self.borrow()
         try:
-            gradient = self.checked_out(out, w, "w")
             loss = self.evaluate(w, self.parameters(w, memory, "w"), memory, True)
             write_vector(memory + self.n_features + 3, gradient)
             return loss, gradient
@@ -610,13 +650,9 @@ cdef bint short_rows(object X, object y, Rows *rows) noexcept:
 def short_pass(X, y, w, out, bint with_gradient):
     """(L(w), gradient or None) by one short pass over native arrays; None where that is not what was given."""
     cdef Rows rows
-    cdef double stack[512]
-    cdef double *memory = stack
-    cdef double *sums
-    cdef Py_ssize_t size, j
+    cdef double sums[2]
     cdef cnp.ndarray gradient = None
     cdef bint is_float, fine
-    cdef mse_fn kernel
     if not short_rows(X, y, &rows) or not is_float_vector(w, rows.d):
         return None
     is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
@@ -629,7 +665,24 @@ def short_pass(X, y, w, out, bint with_gradient):
         gradient = out
     elif with_gradient:
         gradient = new_vector(rows.d, is_float)
-    size = 2 * rows.d + 2 + kernels.scratch_reals(&rows)
+    if (
+        with_gradient and lies_as(w, is_float) and lies_as(gradient, is_float)
+        and kernels.goes_in_place(&rows, 4 if is_float else 8)
+    ):
+        fine = gradient_in_place(&rows, w, 0.0, 2.0 / rows.n, sums, gradient)
+    else:
+        fine = sum_short(&rows, w, sums, gradient, is_float)
+    return (sums[0] / rows.n, gradient) if fine and isfinite(sums[0]) else None
+
+
+cdef bint sum_short(const Rows *rows, cnp.ndarray w, double *sums_out, cnp.ndarray gradient, bint is_float) except -1:
+    """One pass over rows by way of double, on the stack if there is room; the gradient may be None."""
+    cdef double stack[512]
+    cdef double *memory = stack
+    cdef double *sums
+    cdef Py_ssize_t size = 2 * rows.d + 2 + kernels.scratch_reals(rows)
+    cdef mse_fn kernel = choose_kernel(is_float, gradient is not None)
+    cdef bint fine = True
     if size > 512:
         memory = <double *> PyMem_RawMalloc(size * sizeof(double))
         if memory == NULL:
@@ -637,19 +690,16 @@ def short_pass(X, y, w, out, bint with_gradient):
     sums = memory + rows.d
     memset(sums, 0, (rows.d + 2) * sizeof(double))
     read_vector(w, memory)
-    kernel = choose_kernel(is_float, with_gradient)
     if rows.n * rows.d < SHORT_PASS // 8:
-        kernel(&rows, memory, 0.0, sums, sums + rows.d + 2)
+        kernel(rows, memory, 0.0, sums, sums + rows.d + 2)
     else:
         with nogil:
-            kernel(&rows, memory, 0.0, sums, sums + rows.d + 2)
-    cdef double loss = sums[0] / rows.n
-    if with_gradient:
-        for j in range(rows.d):
-            sums[2 + j] *= 2.0 / rows.n
-    fine = isfinite(loss) and (not with_gradient or all_within(sums + 2, rows.d, FLT_MAX if is_float else DBL_MAX))
-    if fine and with_gradient:
-        write_vector(sums + 2, gradient)
+            kernel(rows, memory, 0.0, sums, sums + rows.d + 2)
+    sums_out[0] = sums[0]
+    if gradient is not None:
+        fine = kernels.scale(sums + 2, rows.d, 2.0 / rows.n, FLT_MAX if is_float else DBL_MAX)
+        if fine:
+            write_vector(sums + 2, gradient)
     if memory != stack:
         PyMem_RawFree(memory)
-    return (loss, gradient) if fine else None
+    return fine

@@ -5,7 +5,8 @@ kernels add, over the rows of a block,
 
     sums[0] += sum_i s_i r_i^2        sums[1] += sum_i s_i r_i        sums[2 + j] += sum_i s_i r_i x_ij
 
-and leave every normalisation to the caller. X is read once. Dot products and the gradient of a tile run in X's
+and leave every normalisation to the caller; but the gradient of few wide rows goes straight to where it is wanted
+(`gradient_in_place`). X is read once. Dot products and the gradient of a tile run in X's
 own precision; residuals, losses and everything carried from one tile to the next are double, so that a float32
 gradient over 10^7 rows is as good as one over 10^3.
 
@@ -29,6 +30,8 @@ Loops over lanes have constant lengths after inlining, which is why this module 
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.float cimport DBL_MAX, FLT_MAX
+from libc.math cimport fabs
 from libc.string cimport memset
 
 from fastgd._targets cimport load_run
@@ -61,6 +64,7 @@ ctypedef struct Tile:
     # The rows first + q * length + i for q < present and i < count; targets (less the intercept b) and weights of
     # stream q start at q * run. loss and residual are carried from tile to tile.
     double b
+    double factor           # that the gradient is multiplied by
     Py_ssize_t start        # where the streams begin
     Py_ssize_t streams
     Py_ssize_t length       # of each
@@ -87,6 +91,7 @@ ctypedef struct LaneSums:
 
 cdef inline void start_tiles(Tile *tile, double b) noexcept nogil:
     tile.b = b
+    tile.factor = 1
     tile.pending = 0
     tile.loss = 0
     tile.residual = 0
@@ -519,57 +524,85 @@ cdef inline void flush(Tile *tile, Py_ssize_t d, double *out, real *g) noexcept 
 
 
 cdef inline void sum_panels(
-    const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *scratch, const int height
+    const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer,
+    const int height
 ) noexcept nogil:
     """The rows that the tile was told to follow, in panels of `height`, a literal at every call."""
     cdef Py_ssize_t d = rows.d, i, q
     cdef Py_ssize_t rows_ahead = max(<Py_ssize_t> 1, AHEAD // (d * <Py_ssize_t> sizeof(real)))
     cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 else 0
-    cdef real *g = scratch
     cdef const real *x[PANEL]
     cdef real c[PANEL]
-    if real is double:
-        g = sums_out + 2    # needs no tile of its own: the sums are in X's precision
     while next_tile(rows, tile):
         if tile.pending + tile.present * tile.count > TILE:
             flush(tile, d, sums_out + 2, g)
         tile.pending += tile.present * tile.count
         for i in range(tile.count):
-            find_panel(rows, tile, i, scratch + d, x, height)
+            find_panel(rows, tile, i, buffer, x, height)
             predict(x, w, d, ahead, c, height)
             for q in range(tile.present):
-                c[q] = <real> book_residual(tile, q * tile.run + i, c[q])
+                c[q] = <real> (tile.factor * book_residual(tile, q * tile.run + i, c[q]))
             for q in range(tile.present, height):
                 c[q] = 0
             if with_gradient:
                 add_panel(x, c, d, ahead, g, height)
 
 
-cdef void sum_rows_wide(
-    const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
+cdef inline void sum_all_panels(
+    const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer
 ) noexcept nogil:
     """The highest panels that PANEL_BYTES hold, lower ones for the rows left over."""
     cdef Py_ssize_t fitting = PANEL_BYTES // (rows.d * <Py_ssize_t> sizeof(real)), done = 0, count
-    cdef const real *w_real = as_real(w, rows.d, scratch)
+    if fitting >= 8:
+        done = rows.n // 8 * 8
+        follow(tile, 0, done, 8, 1)
+        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 8)
+    if fitting >= 4:
+        count = (rows.n - done) // 4 * 4
+        follow(tile, done, count, 4, 1)
+        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 4)
+        done += count
+    follow(tile, done, rows.n - done, 2, 1)
+    sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 2)
+    sums_out[0] += tile.loss
+    sums_out[1] += tile.residual
+
+
+cdef void sum_rows_wide(
+    const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
+) noexcept nogil:
     cdef real *g = scratch + rows.d
     cdef Tile tile
     start_tiles(&tile, b)
-    memset(g, 0, rows.d * sizeof(real))
-    if fitting >= 8:
-        follow(&tile, 0, rows.n // 8 * 8, 8, 1)
-        sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 8)
-        done = rows.n // 8 * 8
-    if fitting >= 4:
-        count = (rows.n - done) // 4 * 4
-        follow(&tile, done, count, 4, 1)
-        sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 4)
-        done += count
-    follow(&tile, done, rows.n - done, 2, 1)
-    sum_panels(rows, &tile, w_real, sums_out, with_gradient, g, 2)
+    if real is double:
+        g = sums_out + 2    # needs no tile of its own: the sums are in X's precision
+    else:
+        memset(g, 0, rows.d * sizeof(real))
+    sum_all_panels(
+        rows, &tile, as_real(w, rows.d, scratch), sums_out, with_gradient, g, scratch + 2 * rows.d
+    )
     if with_gradient:
         flush(&tile, rows.d, sums_out + 2, g)
-    sums_out[0] += tile.loss
-    sums_out[1] += tile.residual
+
+
+cdef inline bint gradient_in_place(
+    const Rows *rows, const real *w, double b, double factor, double *sums_out, real *g_out, double limit
+) noexcept nogil:
+    """factor sum_i s_i r_i x_i of rows that `goes_in_place`, in X's precision, where it is wanted.
+
+    Few rows take little more time than it does to convert parameters and sums. Returns whether all of the gradient is
+    of at most this magnitude.
+    """
+    cdef real beyond = 0        # counted so that the loop vectorises
+    cdef Py_ssize_t j
+    cdef Tile tile
+    start_tiles(&tile, b)
+    tile.factor = factor
+    memset(g_out, 0, rows.d * sizeof(real))
+    sum_all_panels(rows, &tile, w, sums_out, True, g_out, <real *> NULL)
+    for j in range(rows.d):
+        beyond += 0 if fabs(g_out[j]) <= limit else 1
+    return beyond == 0
 
 
 # ---- columns -------------------------------------------------------------------------------------------------------
@@ -763,6 +796,11 @@ cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
     return (PANEL + 2) * rows.d + LANES * LANES
 
 
+cdef bint goes_in_place(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
+    """Whether `gradient_f32` or `_f64` may be called: wide rows as they lie, so few that no sum of them needs double."""
+    return rows.x_col == 1 and rows.n <= TILE and not by_columns(rows) and not fits_registers(rows, itemsize)
+
+
 cdef void sums(const Rows *rows, const double *w, double b, double *sums_out, real *scratch) noexcept nogil:
     if by_columns(rows):
         sum_columns(rows, w, b, sums_out, True, scratch)
@@ -797,6 +835,38 @@ cdef void update(real *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, doub
             w[j * w_step] = <real> (w[j * w_step] - lr * g[j])
 
 
+cdef void widen(const float *values, Py_ssize_t step, Py_ssize_t size, double *out) noexcept nogil:
+    """out[j] = values[j * step]."""
+    cdef Py_ssize_t j
+    if step == 1:
+        for j in range(size):
+            out[j] = values[j]
+    else:
+        for j in range(size):
+            out[j] = values[j * step]
+
+
+cdef void narrow(const double *values, Py_ssize_t step, Py_ssize_t size, float *out) noexcept nogil:
+    """out[j * step] = values[j]."""
+    cdef Py_ssize_t j
+    if step == 1:
+        for j in range(size):
+            out[j] = <float> values[j]
+    else:
+        for j in range(size):
+            out[j * step] = <float> values[j]
+
+
+cdef bint scale(double *values, Py_ssize_t size, double factor, double limit) noexcept nogil:
+    """Multiply in place; return whether every product is a number of at most this magnitude."""
+    cdef double beyond = 0      # counted as double, so that the loop vectorises
+    cdef Py_ssize_t j
+    for j in range(size):
+        values[j] *= factor
+        beyond += 0.0 if fabs(values[j]) <= limit else 1.0
+    return beyond == 0
+
+
 cdef void value_f32(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil:
     value(rows, w, b, sums_out, <float *> scratch)
 
@@ -813,6 +883,18 @@ cdef void sums_f64(const Rows *rows, const double *w, double b, double *sums_out
     sums(rows, w, b, sums_out, <double *> scratch)
 
 
+cdef bint gradient_f32(
+    const Rows *rows, const float *w, double b, double factor, double *sums_out, float *g_out
+) noexcept nogil:
+    return gradient_in_place(rows, w, b, factor, sums_out, g_out, FLT_MAX)
+
+
+cdef bint gradient_f64(
+    const Rows *rows, const double *w, double b, double factor, double *sums_out, double *g_out
+) noexcept nogil:
+    return gradient_in_place(rows, w, b, factor, sums_out, g_out, DBL_MAX)
+
+
 cdef void update_f32(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil:
     update(w, g, w_step, d, lr)
 
@@ -823,7 +905,8 @@ cdef void update_f64(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d
 
 cdef MSEKernels kernels = MSEKernels(
     value_f32=value_f32, value_f64=value_f64, sums_f32=sums_f32, sums_f64=sums_f64,
-    scratch_reals=scratch_reals, update_f32=update_f32, update_f64=update_f64,
+    scratch_reals=scratch_reals, update_f32=update_f32, update_f64=update_f64, widen=widen, narrow=narrow, scale=scale,
+    goes_in_place=goes_in_place, gradient_f32=gradient_f32, gradient_f64=gradient_f64,
 )
 
 table = PyCapsule_New(&kernels, "fastgd.MSEKernels", NULL)
