@@ -46,9 +46,9 @@ cdef enum:
     GROUPS = 4              # of lanes that a row has at most for w to stay in registers
     TILE = 256              # rows whose targets and factors are fetched together
     LINES = 16              # of cache, that are asked for of a row at most
-    AHEAD = 4096            # bytes of rows between those in use and those asked for,
-    AHEAD_LEAST = 2         # and rows,
-    AHEAD_MOST = 16         # at least and at most
+    AHEAD = 8192            # bytes of rows between those in use and those asked for,
+    AHEAD_LEAST = 8         # and rows,
+    AHEAD_MOST = 24         # at least and at most
 
 cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
 cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
