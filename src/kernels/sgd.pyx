@@ -43,7 +43,7 @@ from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, Targe
 
 cdef enum:
     PANEL = 4               # rows looked at together
-    GROUPS = 4              # of lanes that a row has at most for w to stay in registers
+    GROUPS = 3              # of lanes that a row has at most for w to stay in registers
     TILE = 256              # rows whose targets and factors are fetched together
     LINES = 16              # of cache, that are asked for of a row at most
     AHEAD = 8192            # bytes of rows between those in use and those asked for,
@@ -205,23 +205,32 @@ cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t si
     return (p0 + p1) + (p2 + p3)
 
 
+cdef inline lanes load(const real *x) noexcept nogil:
+    if real is float:
+        return widened(x)
+    else:
+        return (<const lanes *> x)[0]
+
+
 cdef inline double dense_dot(const real *x, const double *w, Py_ssize_t d) noexcept nogil:
     """In as many chains of lanes."""
-    cdef double partial[4 * LANES]
+    cdef lanes p0 = all_lanes(0.0), p1 = p0, p2 = p0, p3 = p0
     cdef double product = 0
+    cdef double sums[LANES]
     cdef Py_ssize_t j = 0, k
-    if d >= 4 * LANES:
-        for k in range(4 * LANES):
-            partial[k] = 0
-        while j + 4 * LANES <= d:
-            for k in range(4 * LANES):
-                partial[k] += w[j + k] * x[j + k]
-            j += 4 * LANES
-        for k in range(4 * LANES):
-            product += partial[k]
+    while j + 4 * LANES <= d:
+        p0 += load(w + j) * load(x + j)
+        p1 += load(w + j + LANES) * load(x + j + LANES)
+        p2 += load(w + j + 2 * LANES) * load(x + j + 2 * LANES)
+        p3 += load(w + j + 3 * LANES) * load(x + j + 3 * LANES)
+        j += 4 * LANES
+    while j + LANES <= d:
+        p0 += load(w + j) * load(x + j)
+        j += LANES
+    (<lanes *> sums)[0] = sums_of_lanes(p0, p1, p2, p3)
     for k in range(j, d):
         product += w[k] * x[k]
-    return product
+    return product + (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
 cdef inline void sparse_add(
@@ -542,6 +551,11 @@ cdef void pick(
             out[k] = (<const double *> source)[order[k] * step]
 
 
+cdef inline void prefetch_target(const Targets *targets, Py_ssize_t i) noexcept nogil:
+    i *= targets.y_step
+    prefetch_line(<const char *> targets.y + i * <Py_ssize_t> (sizeof(float) if targets.y_is_float else sizeof(double)))
+
+
 cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile *tile) noexcept nogil:
     """Fill the tile from where the run is."""
     cdef const Py_ssize_t *order = run.order + run.at
@@ -559,24 +573,20 @@ cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile
         tile.factor[k] = tile.rate[k] * tile.weight[k]
 
 
-cdef void count(const Tile *tile, Py_ssize_t size, double *sums_out) noexcept nogil:
-    """Add what the first rows of the tile contribute to the sums."""
-    cdef double loss = 0, squares = 0, weight = 0
+cdef void count(const Tile *tile, double *sums_out) noexcept nogil:
+    """Add what the rows contribute to the sums."""
+    cdef lanes loss = all_lanes(0.0), squares = loss, weight = loss, r, s
+    cdef double sums[LANES]
     cdef Py_ssize_t k
-    for k in range(size):
-        loss += tile.weight[k] * tile.residual[k] * tile.residual[k]
-        squares += tile.residual[k] * tile.residual[k]
-        weight += tile.weight[k]
-    sums_out[0] += loss
-    sums_out[1] += squares
-    sums_out[2] += weight
-
-
-cdef inline lanes load(const real *x) noexcept nogil:
-    if real is float:
-        return widened(x)
-    else:
-        return (<const lanes *> x)[0]
+    for k in range(TILE // LANES):
+        r = (<const lanes *> tile.residual)[k]
+        s = (<const lanes *> tile.weight)[k]
+        loss += s * r * r
+        squares += r * r
+        weight += s
+    (<lanes *> sums)[0] = sums_of_lanes(loss, squares, weight, weight)
+    for k in range(3):
+        sums_out[k] += sums[k]
 
 
 cdef inline void multiply_group(
@@ -627,13 +637,19 @@ cdef inline void add_panel(
 ) noexcept nogil:
     """out -= sum_q c[q] x_q"""
     cdef lanes c0 = all_lanes(c[0]), c1 = all_lanes(c[1]), c2 = all_lanes(c[2]), c3 = all_lanes(c[3])
-    cdef lanes mask = (<const lanes *> layout.mask)[0]
+    cdef lanes mask = (<const lanes *> layout.mask)[0], v
     cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k, j
     for k in range(last):
         j = LANES * k
-        out[k] -= c0 * load(x[0] + j) + c1 * load(x[1] + j) + c2 * load(x[2] + j) + c3 * load(x[3] + j)
+        v = out[k] - c0 * load(x[0] + j)
+        v -= c1 * load(x[1] + j)
+        v -= c2 * load(x[2] + j)
+        out[k] = v - c3 * load(x[3] + j)
     j = layout.tail
-    out[last] -= mask * (c0 * load(x[0] + j) + c1 * load(x[1] + j) + c2 * load(x[2] + j) + c3 * load(x[3] + j))
+    v = out[last] - (mask * c0) * load(x[0] + j)
+    v -= (mask * c1) * load(x[1] + j)
+    v -= (mask * c2) * load(x[2] + j)
+    out[last] = v - (mask * c3) * load(x[3] + j)
 
 
 cdef inline void find_rows(
@@ -704,6 +720,9 @@ cdef inline void look_ahead(
                     break
             find_rows(rows, order + at, &layout, buffer, x)
             i = min(at + ahead, run.count - run.at - PANEL)
+            if at + TILE + PANEL <= run.count - run.at:
+                for q in range(PANEL):
+                    prefetch_target(&rows.targets, order[at + TILE + q])
             for q in range(PANEL):
                 next[q] = <const real *> rows.X + order[i + q] * rows.x_row
             multiply(x, next, w, &layout, p, g, groups)
@@ -732,7 +751,9 @@ cdef inline void look_ahead(
                     add_panel(x, taken, &layout, <lanes *> spread_total, groups)
                     state.n_averaged += PANEL
             at += PANEL
-        count(&tile, at, sums_out)
+        for q in range(at, TILE):
+            tile.weight[q] = tile.residual[q] = 0
+        count(&tile, sums_out)
         run.at += at
     state.intercept = b
     if groups:
@@ -747,12 +768,8 @@ cdef inline void look_ahead_fitting(
     const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch, const bint plain
 ) noexcept nogil:
     cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
-    if plain and groups == 1:
-        look_ahead(rows, run, state, stop, sums_out, scratch, 1, plain)
-    elif plain and groups == 2:
+    if plain and groups == 2:
         look_ahead(rows, run, state, stop, sums_out, scratch, 2, plain)
-    elif plain and groups == 3:
-        look_ahead(rows, run, state, stop, sums_out, scratch, 3, plain)
     elif plain and groups == GROUPS:
         look_ahead(rows, run, state, stop, sums_out, scratch, GROUPS, plain)
     else:
