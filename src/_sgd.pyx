@@ -391,7 +391,7 @@ def shuffle(Py_ssize_t[::1] order not None, uint64_t seed, Py_ssize_t stretch=1,
         With a stretch of 1 all permutations are equally likely. Else rows that follow each other stay together: such
         stretches are shuffled, and then the rows within each window of so many places of the order. This is less
         random, but a descent hardly tells if windows have many stretches (CorgiPile; Xu et al., 2022), and rows
-        beyond the caches are read up to twice as fast. 4 KB of rows and 128 KB do well.
+        beyond the caches are read up to twice as fast. 8 KB of rows and 128 KB do well.
     """
     cdef Py_ssize_t n = order.shape[0], end = n, k
     cdef uint64_t state = seed

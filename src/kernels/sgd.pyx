@@ -30,8 +30,8 @@ sections 5.1 and 5.3).
 A kernel goes on from where the run is and returns after about as many visits to rows as it was told, so that Ctrl-C
 is heard between calls, in the midst of a large batch too.
 
-Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+Panels are written on vectors of the C compiler's, which Cython takes for doubles (`lanes`), because their products,
+the sums of their lanes and the order of both decide the time.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -573,11 +573,13 @@ cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile
         tile.factor[k] = tile.rate[k] * tile.weight[k]
 
 
-cdef void count(const Tile *tile, double *sums_out) noexcept nogil:
-    """Add what the rows contribute to the sums."""
+cdef void count(Tile *tile, Py_ssize_t size, double *sums_out) noexcept nogil:
+    """Add what the first rows of the tile contribute to the sums."""
     cdef lanes loss = all_lanes(0.0), squares = loss, weight = loss, r, s
     cdef double sums[LANES]
     cdef Py_ssize_t k
+    for k in range(size, TILE):
+        tile.weight[k] = tile.residual[k] = 0
     for k in range(TILE // LANES):
         r = (<const lanes *> tile.residual)[k]
         s = (<const lanes *> tile.weight)[k]
@@ -611,10 +613,9 @@ cdef inline void multiply_group(
 
 
 cdef inline void multiply(
-    const real **x, const real **next, const lanes *w, const Layout *layout, double *p_out, double *g_out,
-    const int groups
+    const real **x, const real **next, const lanes *w, const Layout *layout, double *products_out, const int groups
 ) noexcept nogil:
-    """p[q] = x_q.w and g[q (q - 1) / 2 + i] = x_q.x_i for i < q; and ask for the next rows along the way."""
+    """x_q.w for each q and then, row by row, x_q.x_i for i < q; on the way, the next rows are asked for."""
     cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k, q
     cdef lanes sums[10]
     for k in range(10):
@@ -627,9 +628,9 @@ cdef inline void multiply(
         prefetch_line(next[q] + LANES * last)
         prefetch_line(next[q] + layout.tail + LANES - 1)
     multiply_group(x, layout.tail, w[last], <const lanes *> layout.mask, sums, True)
-    (<lanes *> p_out)[0] = sums_of_lanes(sums[0], sums[1], sums[2], sums[3])
-    (<lanes *> g_out)[0] = sums_of_lanes(sums[4], sums[5], sums[6], sums[7])
-    (<lanes *> (g_out + 4))[0] = sums_of_lanes(sums[8], sums[9], sums[8], sums[9])
+    (<lanes *> products_out)[0] = sums_of_lanes(sums[0], sums[1], sums[2], sums[3])
+    (<lanes *> (products_out + 4))[0] = sums_of_lanes(sums[4], sums[5], sums[6], sums[7])
+    (<lanes *> (products_out + 8))[0] = sums_of_lanes(sums[8], sums[9], sums[8], sums[9])
 
 
 cdef inline void add_panel(
@@ -667,6 +668,43 @@ cdef inline void find_rows(
             buffer += LANES * layout.groups
 
 
+cdef inline void ask_for_targets(const Rows *rows, const SGDRun *run, Py_ssize_t at) noexcept nogil:
+    """Prefetch those of the panel at this place of the order, if there is one."""
+    cdef Py_ssize_t q
+    if at + PANEL <= run.count:
+        for q in range(PANEL):
+            prefetch_target(&rows.targets, run.order[at + q])
+
+
+cdef inline void solve(
+    const double *products, const double *scale, Tile *tile, Py_ssize_t at, const SGDRun *run, SGDState *state,
+    double *c_out, const bint plain
+) noexcept nogil:
+    """Find the residuals of a panel and the factors of its rows in the update of w, then in that of the average."""
+    cdef double r[PANEL]
+    cdef double f[PANEL]                # r[q] times this is the step
+    cdef double b = state.intercept, step, t
+    cdef Py_ssize_t q, i
+    for q in range(PANEL):
+        f[q] = tile.factor[at + q]
+        r[q] = (products[q] if plain else scale[q] * products[q]) + (b - tile.target[at + q])
+        for i in range(q):
+            t = products[PANEL + q * (q - 1) // 2 + i]
+            if not plain:
+                t *= scale[q] / scale[i + 1]
+            r[q] -= r[i] * (f[i] * (t + run.intercept_step))
+    for q in range(PANEL):
+        tile.residual[at + q] = r[q]
+        step = f[q] * r[q]
+        b -= run.intercept_step * step
+        c_out[q] = step if plain else step / scale[q + 1]
+        if not plain and run.averages:
+            c_out[PANEL + q] = -c_out[q] * state.total_scale
+            state.total_scale += scale[q + 1]
+            state.intercept_total += b
+    state.intercept = b
+
+
 cdef inline void look_ahead(
     const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch,
     const int groups, const bint plain
@@ -685,18 +723,12 @@ cdef inline void look_ahead(
     cdef lanes *w = <lanes *> spread_w
     cdef const real *x[PANEL]
     cdef const real *next[PANEL]
-    cdef double p[LANES]
-    cdef double g[4 + LANES]
-    cdef double r[PANEL]
-    cdef double f[PANEL]                # r[q] times this is c[q]
-    cdef double c[PANEL]
-    cdef double taken[PANEL]            # by the average
+    cdef double products[8 + LANES]
+    cdef double c[2 * PANEL]            # the factors of the rows
     cdef double scale[PANEL + 1]        # before each row, and after the last
-    cdef double b = state.intercept, intercept_step = run.intercept_step, t
     cdef const Py_ssize_t *order
-    cdef Py_ssize_t at, q, i
+    cdef Py_ssize_t at, q
     cdef Tile tile
-    memset(taken, 0, sizeof(taken))
     if not layout.in_place:
         memset(buffer, 0, PANEL * width * sizeof(real))
     spread(state.w, &layout, spread_w)
@@ -719,43 +751,20 @@ cdef inline void look_ahead(
                     stop = 0
                     break
             find_rows(rows, order + at, &layout, buffer, x)
-            i = min(at + ahead, run.count - run.at - PANEL)
-            if at + TILE + PANEL <= run.count - run.at:
-                for q in range(PANEL):
-                    prefetch_target(&rows.targets, order[at + TILE + q])
             for q in range(PANEL):
-                next[q] = <const real *> rows.X + order[i + q] * rows.x_row
-            multiply(x, next, w, &layout, p, g, groups)
-            for q in range(PANEL):
-                f[q] = tile.factor[at + q]
-                r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
-                for i in range(q):
-                    t = g[q * (q - 1) // 2 + i]
-                    if not plain:
-                        t *= scale[q] / scale[i + 1]
-                    r[q] -= r[i] * (f[i] * (t + intercept_step))
-            for q in range(PANEL):
-                tile.residual[at + q] = r[q]
-                c[q] = f[q] * r[q]
-                b -= intercept_step * c[q]
-                if not plain:
-                    c[q] /= scale[q + 1]
-                    if run.averages:
-                        taken[q] = -c[q] * state.total_scale
-                        state.total_scale += scale[q + 1]
-                        state.intercept_total += b
+                next[q] = <const real *> rows.X + order[min(at + ahead, run.count - run.at - PANEL) + q] * rows.x_row
+            ask_for_targets(rows, run, run.at + at + TILE)
+            multiply(x, next, w, &layout, products, groups)
+            solve(products, scale, &tile, at, run, state, c, plain)
             add_panel(x, c, &layout, w, groups)
             if not plain:
                 state.scale = scale[PANEL]
                 if run.averages:
-                    add_panel(x, taken, &layout, <lanes *> spread_total, groups)
+                    add_panel(x, c + PANEL, &layout, <lanes *> spread_total, groups)
                     state.n_averaged += PANEL
             at += PANEL
-        for q in range(at, TILE):
-            tile.weight[q] = tile.residual[q] = 0
-        count(&tile, sums_out)
+        count(&tile, at, sums_out)
         run.at += at
-    state.intercept = b
     if groups:
         for q in range(groups):
             (<lanes *> spread_w)[q] = registers[q]
