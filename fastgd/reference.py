@@ -20,7 +20,7 @@ Sums are `math.fsum`'s, which rounds once however many terms there are.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import fsum, sqrt
 
 Vector = Sequence[float]
@@ -219,6 +219,61 @@ def sgd_epoch(
 
 
 # ---- second moments --------------------------------------------------------------------------------------------------
+
+
+class SplitMix:
+    """Random bits: splitmix64 (Steele, Lea and Flood, 2014)."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = seed
+
+    def draw(self) -> int:
+        """64 bits."""
+        self.state = (self.state + 0x9E3779B97F4A7C15) % 2**64
+        z = self.state
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+        return z ^ (z >> 31)
+
+    def pieces(self, count: int, size: int) -> Iterator[int]:
+        """`count` numbers of `size` bits, the lowest bits of each draw first."""
+        bits = 0
+        for k in range(count):
+            bits = bits >> size if k * size % 64 else self.draw()
+            yield bits % 2**size
+
+    def below(self, bound: int, bits: int) -> int:
+        """Uniform on 0 to bound - 1, from these 32 bits, or other ones if they would favour some (Lemire, 2019)."""
+        while bits * bound % 2**32 < 2**32 % bound:
+            bits = self.draw() >> 32
+        return bits * bound >> 32
+
+    def shuffled(self, rows: list[int]) -> list[int]:
+        """As Fisher and Yates do it."""
+        for last, bits in zip(reversed(range(len(rows))), self.pieces(len(rows), 32), strict=True):
+            other = self.below(last + 1, bits)
+            rows[last], rows[other] = rows[other], rows[last]
+        return rows
+
+
+def shuffle(n: int, seed: int, stretch: int = 1, window: int = 1) -> list[int]:
+    """The rows 0 to n - 1 in random order: whole stretches of them, and then the rows of each window.
+
+    More than 8192 stretches are dealt to 256 buckets first, which are shuffled one by one (Rao, 1961; Sandelius, 1962).
+    """
+    random = SplitMix(SplitMix(seed).draw())
+    stretches = range(0, n, stretch)
+    buckets: list[list[int]] = [[] for _ in range(256)]
+    if len(stretches) > 8192:
+        for start, bucket in zip(stretches, random.pieces(len(stretches), 8), strict=True):
+            buckets[bucket].append(start)
+    else:
+        buckets[0] += stretches
+    starts = [start for bucket in buckets for start in random.shuffled(bucket)]
+    order = [row for start in starts for row in range(start, min(start + stretch, n))]
+    if window == 1:
+        return order
+    return [row for start in range(0, n, window) for row in random.shuffled(order[start : start + window])]
 
 
 def panel(X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None) -> list[list[float]]:

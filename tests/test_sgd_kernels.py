@@ -275,6 +275,99 @@ def test_a_run_hears_ctrl_c(whole: bool, sparse: bool, alarm: list[float]) -> No
     assert min(delays) < 0.05
 
 
+# ---- orders ----------------------------------------------------------------------------------------------------------
+
+
+def shuffled(n: int, seed: int, stretch: int = 1, window: int = 1) -> np.ndarray:
+    order = np.full(n, -1, dtype=np.intp)
+    _sgd.shuffle(order, seed, stretch, window)
+    return order
+
+
+@many
+@given(st.integers(1, 40), st.integers(0, 2**64 - 1), st.integers(1, 9), st.integers(1, 50))
+def test_short_orders(n: int, seed: int, stretch: int, window: int) -> None:
+    order = shuffled(n, seed, stretch, window).tolist()
+    assert order == reference.shuffle(n, seed, stretch, window)
+    assert sorted(order) == list(range(n))
+
+
+@pytest.mark.parametrize("n", [8191, 8192, 8193, 65536, 140_001])
+@pytest.mark.parametrize(("stretch", "window"), [(1, 1), (7, 100), (3, 1), (1, 70_000)])
+def test_long_orders(n: int, stretch: int, window: int) -> None:
+    """With and without buckets, and in more pieces than one between looks at Ctrl-C."""
+    order = shuffled(n, n, stretch, window)
+    assert order.tolist() == reference.shuffle(n, n, stretch, window)
+    assert np.array_equal(np.sort(order), np.arange(n))
+
+
+def chi_squares(counts: np.ndarray) -> float:
+    """How far counts of what should be equally frequent are from that, in standard deviations of the statistic."""
+    expected, freedom = counts.mean(), counts.size - 1
+    return (((counts - expected) ** 2).sum() / expected - freedom) / np.sqrt(2 * freedom)
+
+
+def test_all_short_orders_are_equally_likely() -> None:
+    found = [tuple(shuffled(5, seed)) for seed in range(12_000)]
+    counts = np.array([found.count(order) for order in itertools.permutations(range(5))])
+    assert abs(chi_squares(counts)) < 4
+
+
+def test_rows_of_long_orders_go_anywhere() -> None:
+    """Where two neighbours go, in tenths of the order, over many seeds."""
+    n, counts = 10_000, np.zeros((10, 10))
+    for seed in range(4000):
+        order = shuffled(n, seed)
+        first, second = (int(np.flatnonzero(order == row)[0]) * 10 // n for row in (4321, 4322))
+        counts[first, second] += 1
+    assert abs(chi_squares(counts)) < 4
+
+
+def test_seeds_give_different_orders() -> None:
+    """Also those of consecutive epochs, which share not more places than chance has it."""
+    orders = [shuffled(9000, seed) for seed in (0, 1, 2, 2**63, 2**64 - 1)]
+    for one, other in itertools.combinations(orders, 2):
+        assert np.count_nonzero(one == other) < 10
+
+
+def test_stretches_stay_in_windows() -> None:
+    n, stretch, window = 100_003, 20, 1000
+    order = shuffled(n, 1, stretch, window)
+    for start in range(0, n - window, window):
+        part = order[start : start + window]
+        assert len(np.unique(part // stretch)) <= window // stretch + 2
+        assert np.ptp(part) > n / 2
+        assert np.count_nonzero(np.diff(part) == 1) < 10
+
+
+def test_a_shuffle_hears_ctrl_c(alarm: list[float]) -> None:
+    order, delays = np.empty(20_000_000, dtype=np.intp), []
+    for turn in range(5):
+        signal.setitimer(signal.ITIMER_REAL, 0.005 + 0.012 * turn)
+        due = time.perf_counter() + 0.005 + 0.012 * turn
+        with pytest.raises(KeyboardInterrupt):
+            _sgd.shuffle(order, turn)
+        delays.append(alarm[-1] - due)
+    assert np.median(delays) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("order", "options", "error", "words"),
+    [
+        (np.arange(0), {}, ValueError, "must have a row at least; got 0, 1 and 1"),
+        (np.arange(3), {"stretch": 0}, ValueError, "must have a row at least; got 3, 0 and 1"),
+        (np.arange(3), {"window": 0}, ValueError, "must have a row at least; got 3, 1 and 0"),
+        (np.arange(6)[::2], {}, ValueError, "contiguous"),
+        (np.arange(3.0), {}, ValueError, "dtype mismatch"),
+        (np.arange(3), {"seed": -1}, OverflowError, "negative"),
+    ],
+    ids=str,
+)
+def test_wrong_orders(order: np.ndarray, options: dict, error: type, words: str) -> None:
+    with pytest.raises(error, match=words):
+        _sgd.shuffle(order, **{"seed": 0, **options})
+
+
 # ---- what is not finite, what is wrong -------------------------------------------------------------------------------
 
 

@@ -45,8 +45,9 @@ def sgd_epoch(data: Data) -> Run:
     rates = np.array([2 * data.sgd_lr])  # the derivative of a square
 
     def call() -> np.ndarray:
-        state = _sgd.State(np.zeros(data.d))
-        _sgd.run(block, state, np.random.default_rng(0).permutation(n), rates, intercept_step=0.0)
+        state, order = _sgd.State(np.zeros(data.d)), np.empty(n, dtype=np.intp)
+        _sgd.shuffle(order, 0)
+        _sgd.run(block, state, order, rates, intercept_step=0.0)
         return state.coef
 
     return Run(call)

@@ -30,8 +30,8 @@ sections 5.1 and 5.3).
 A kernel goes on from where the run is and returns after about as many visits to rows as it was told, so that Ctrl-C
 is heard between calls, in the midst of a large batch too.
 
-Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+Panels are written on vectors of the C compiler's, which Cython takes for doubles (`lanes`), because their products,
+the sums of their lanes and the order of both decide the time.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -42,14 +42,13 @@ from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, Targets, real
 
 cdef enum:
-    LANES = 8               # rows are padded to a multiple of so many doubles
     PANEL = 4               # rows looked at together
-    GROUPS = 4              # of lanes that a loop of constant length may have
+    GROUPS = 3              # of lanes that a row has at most for w to stay in registers
     TILE = 256              # rows whose targets and factors are fetched together
     LINES = 16              # of cache, that are asked for of a row at most
-    AHEAD = 4096            # bytes of rows between those in use and those asked for,
-    AHEAD_LEAST = 2         # and rows,
-    AHEAD_MOST = 16         # at least and at most
+    AHEAD = 8192            # bytes of rows between those in use and those asked for,
+    AHEAD_LEAST = 8         # and rows,
+    AHEAD_MOST = 24         # at least and at most
 
 cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
 cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
@@ -58,8 +57,59 @@ cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of tr
 cdef extern from *:
     """
     static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+
+    /* Vectors as gcc and clang have them on every machine, of a size of which ten and some fit into the registers. */
+    #ifdef __AVX__
+    #include <immintrin.h>
+    #endif
+    #pragma GCC diagnostic ignored "-Wpsabi"        /* none crosses a call */
+    #ifdef __clang__
+    #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+    #else
+    #define PICK(a, b, ...) __builtin_shuffle(a, b, (places) {__VA_ARGS__})
+    #endif
+    #ifdef __AVX512F__
+    enum { LANES = 8 };
+    #define FIRST(a, b) PICK(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
+    #define SECOND(a, b) PICK(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
+    #define FIRST_PAIRS(a, b) PICK(a, b, 0, 1, 4, 5, 8, 9, 12, 13)
+    #define SECOND_PAIRS(a, b) PICK(a, b, 2, 3, 6, 7, 10, 11, 14, 15)
+    #else
+    enum { LANES = 4 };
+    #define FIRST(a, b) PICK(a, b, 0, 4, 2, 6)
+    #define SECOND(a, b) PICK(a, b, 1, 5, 3, 7)
+    #define FIRST_PAIRS(a, b) PICK(a, b, 0, 1, 4, 5)
+    #define SECOND_PAIRS(a, b) PICK(a, b, 2, 3, 6, 7)
+    #endif
+    typedef double lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
+    typedef float narrow __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+    typedef long long places __attribute__((vector_size(8 * LANES)));
+
+    static CYTHON_INLINE lanes all_lanes(double value) { return (lanes) {0} + value; }
+
+    static CYTHON_INLINE lanes widened(const float *x) {
+    #if defined(__AVX512F__)
+        return (lanes) _mm512_cvtps_pd(_mm256_loadu_ps(x));     /* of the last, gcc 12 makes six instructions */
+    #elif defined(__AVX__)
+        return (lanes) _mm256_cvtps_pd(_mm_loadu_ps(x));
+    #else
+        return __builtin_convertvector(*(const narrow *) x, lanes);
+    #endif
+    }
+
+    static CYTHON_INLINE lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) {
+        lanes ab = FIRST(a, b) + SECOND(a, b), cd = FIRST(c, d) + SECOND(c, d);
+        lanes sums = FIRST_PAIRS(ab, cd) + SECOND_PAIRS(ab, cd);
+        if (LANES == 8) sums = FIRST_PAIRS(sums, sums) + SECOND_PAIRS(sums, sums);
+        return sums;
+    }
     """
+    enum: LANES             # doubles in a vector, to multiples of which rows are padded
+    ctypedef double lanes
     void prefetch_line(const void *address) noexcept nogil
+    lanes all_lanes(double value) noexcept nogil
+    lanes widened(const float *x) noexcept nogil
+    lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
 
 
 ctypedef fused any_rows:
@@ -155,23 +205,32 @@ cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t si
     return (p0 + p1) + (p2 + p3)
 
 
+cdef inline lanes load(const real *x) noexcept nogil:
+    if real is float:
+        return widened(x)
+    else:
+        return (<const lanes *> x)[0]
+
+
 cdef inline double dense_dot(const real *x, const double *w, Py_ssize_t d) noexcept nogil:
     """In as many chains of lanes."""
-    cdef double partial[4 * LANES]
+    cdef lanes p0 = all_lanes(0.0), p1 = p0, p2 = p0, p3 = p0
     cdef double product = 0
+    cdef double sums[LANES]
     cdef Py_ssize_t j = 0, k
-    if d >= 4 * LANES:
-        for k in range(4 * LANES):
-            partial[k] = 0
-        while j + 4 * LANES <= d:
-            for k in range(4 * LANES):
-                partial[k] += w[j + k] * x[j + k]
-            j += 4 * LANES
-        for k in range(4 * LANES):
-            product += partial[k]
+    while j + 4 * LANES <= d:
+        p0 += load(w + j) * load(x + j)
+        p1 += load(w + j + LANES) * load(x + j + LANES)
+        p2 += load(w + j + 2 * LANES) * load(x + j + 2 * LANES)
+        p3 += load(w + j + 3 * LANES) * load(x + j + 3 * LANES)
+        j += 4 * LANES
+    while j + LANES <= d:
+        p0 += load(w + j) * load(x + j)
+        j += LANES
+    (<lanes *> sums)[0] = sums_of_lanes(p0, p1, p2, p3)
     for k in range(j, d):
         product += w[k] * x[k]
-    return product
+    return product + (sums[0] + sums[1]) + (sums[2] + sums[3])
 
 
 cdef inline void sparse_add(
@@ -427,13 +486,14 @@ cdef Py_ssize_t pass_over(
 #
 #     r_q = scale_q x_q.v + b - y_q - sum_{i<q} c_i (scale_q / scale_{i+1} x_q.x_i + κ)
 #
-# Rows are copied into lanes of double first. The last group of lanes is x[d - LANES : d], masked where it repeats what
-# the group before it has, so that a row is read as vectors only and nothing outside it is.
+# A row is read as vectors of LANES and as double. The last is x[d - LANES : d], masked where it repeats what the one
+# before it has, so that nothing outside the row is read.
 
-ctypedef struct Lanes:
+ctypedef struct Layout:
+    Py_ssize_t groups       # of lanes in a row
     Py_ssize_t whole        # columns before the last group
     Py_ssize_t tail         # the column in the first lane of the last group
-    bint in_place           # rows are read as vectors; else element by element, and tail is whole
+    bint in_place           # rows are read where they are; else they are copied to `width` elements, the rest zeros
     double mask[LANES]      # of the last group
 
 
@@ -447,50 +507,35 @@ ctypedef struct Tile:
     double residual[TILE]   # as far as they are known
 
 
-cdef inline Lanes lay_out(const Rows *rows) noexcept nogil:
-    cdef Lanes lanes
+cdef inline Layout lay_out(const Rows *rows) noexcept nogil:
+    cdef Layout layout
     cdef Py_ssize_t k
-    lanes.whole = (rows.d - 1) // LANES * LANES
-    lanes.in_place = rows.x_col == 1 and rows.d >= LANES
-    lanes.tail = rows.d - LANES if lanes.in_place else lanes.whole
+    layout.groups = (rows.d - 1) // LANES + 1
+    layout.whole = LANES * (layout.groups - 1)
+    layout.in_place = rows.x_col == 1 and rows.d >= LANES
+    layout.tail = rows.d - LANES if layout.in_place else layout.whole
     for k in range(LANES):
-        lanes.mask[k] = 1.0 if lanes.whole <= lanes.tail + k < rows.d else 0.0
-    return lanes
+        layout.mask[k] = 1.0 if layout.whole <= layout.tail + k < rows.d else 0.0
+    return layout
 
 
-cdef inline void spread(const double *values, const Lanes *lanes, double *out) noexcept nogil:
+cdef inline void spread(const double *values, const Layout *layout, double *out) noexcept nogil:
     """Parameters to lanes."""
     cdef Py_ssize_t k
-    for k in range(lanes.whole):
+    for k in range(layout.whole):
         out[k] = values[k]
     for k in range(LANES):
-        out[lanes.whole + k] = values[lanes.tail + k] if lanes.mask[k] != 0 else 0.0
+        out[layout.whole + k] = values[layout.tail + k] if layout.mask[k] != 0 else 0.0
 
 
-cdef inline void collect(const double *values, const Lanes *lanes, double *out) noexcept nogil:
+cdef inline void collect(const double *values, const Layout *layout, double *out) noexcept nogil:
     """Lanes to parameters."""
     cdef Py_ssize_t k
-    for k in range(lanes.whole):
+    for k in range(layout.whole):
         out[k] = values[k]
     for k in range(LANES):
-        if lanes.mask[k] != 0:
-            out[lanes.tail + k] = values[lanes.whole + k]
-
-
-cdef inline void load_row(
-    const Rows *rows, Py_ssize_t i, const Lanes *lanes, real *unused, double *out, const int groups
-) noexcept nogil:
-    """Row i to lanes; `groups` as in `look_ahead`. What is beyond a row that is read by elements stays as it is."""
-    cdef const real *x = <const real *> rows.X + i * rows.x_row
-    cdef Py_ssize_t whole = LANES * (groups - 1) if groups else lanes.whole, j
-    if groups or lanes.in_place:
-        for j in range(whole):
-            out[j] = x[j]
-        for j in range(LANES):
-            out[whole + j] = x[lanes.tail + j] * lanes.mask[j]
-    else:
-        for j in range(rows.d):
-            out[j] = x[j * rows.x_col]
+        if layout.mask[k] != 0:
+            out[layout.tail + k] = values[layout.whole + k]
 
 
 cdef void pick(
@@ -504,6 +549,11 @@ cdef void pick(
     else:
         for k in range(size):
             out[k] = (<const double *> source)[order[k] * step]
+
+
+cdef inline void prefetch_target(const Targets *targets, Py_ssize_t i) noexcept nogil:
+    i *= targets.y_step
+    prefetch_line(<const char *> targets.y + i * <Py_ssize_t> (sizeof(float) if targets.y_is_float else sizeof(double)))
 
 
 cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile *tile) noexcept nogil:
@@ -523,60 +573,136 @@ cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile
         tile.factor[k] = tile.rate[k] * tile.weight[k]
 
 
-cdef void count(const Tile *tile, Py_ssize_t size, double *sums_out) noexcept nogil:
+cdef void count(Tile *tile, Py_ssize_t size, double *sums_out) noexcept nogil:
     """Add what the first rows of the tile contribute to the sums."""
-    cdef double loss = 0, squares = 0, weight = 0
+    cdef lanes loss = all_lanes(0.0), squares = loss, weight = loss, r, s
+    cdef double sums[LANES]
     cdef Py_ssize_t k
-    for k in range(size):
-        loss += tile.weight[k] * tile.residual[k] * tile.residual[k]
-        squares += tile.residual[k] * tile.residual[k]
-        weight += tile.weight[k]
-    sums_out[0] += loss
-    sums_out[1] += squares
-    sums_out[2] += weight
+    for k in range(size, TILE):
+        tile.weight[k] = tile.residual[k] = 0
+    for k in range(TILE // LANES):
+        r = (<const lanes *> tile.residual)[k]
+        s = (<const lanes *> tile.weight)[k]
+        loss += s * r * r
+        squares += r * r
+        weight += s
+    (<lanes *> sums)[0] = sums_of_lanes(loss, squares, weight, weight)
+    for k in range(3):
+        sums_out[k] += sums[k]
+
+
+cdef inline void multiply_group(
+    const real **x, Py_ssize_t j, lanes w, const lanes *mask, lanes *sums, const bint is_last
+) noexcept nogil:
+    """Add the products of a group of columns, of which j is the first, to the sums; of the last only what is new."""
+    cdef lanes x0 = load(x[0] + j), x1 = load(x[1] + j), x2 = load(x[2] + j), x3 = load(x[3] + j)
+    sums[0] += w * x0
+    sums[1] += w * x1
+    sums[2] += w * x2
+    sums[3] += w * x3
+    if is_last:
+        x0 *= mask[0]
+        x1 *= mask[0]
+        x2 *= mask[0]
+    sums[4] += x1 * x0
+    sums[5] += x2 * x0
+    sums[6] += x2 * x1
+    sums[7] += x3 * x0
+    sums[8] += x3 * x1
+    sums[9] += x3 * x2
 
 
 cdef inline void multiply(
-    const double *x0, const double *w, Py_ssize_t width, double *p_out, double *g_out
+    const real **x, const real **next, const lanes *w, const Layout *layout, double *products_out, const int groups
 ) noexcept nogil:
-    """p[q] = x_q.w, and g[PANEL * q + i] = x_q.x_i for i < q, of PANEL rows that follow each other."""
-    cdef const double *x1 = x0 + width
-    cdef const double *x2 = x1 + width
-    cdef const double *x3 = x2 + width
-    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0, g10 = 0, g20 = 0, g21 = 0, g30 = 0, g31 = 0, g32 = 0
-    cdef Py_ssize_t k
-    for k in range(width):
-        p0 += w[k] * x0[k]
-        p1 += w[k] * x1[k]
-        p2 += w[k] * x2[k]
-        p3 += w[k] * x3[k]
-        g10 += x1[k] * x0[k]
-        g20 += x2[k] * x0[k]
-        g21 += x2[k] * x1[k]
-        g30 += x3[k] * x0[k]
-        g31 += x3[k] * x1[k]
-        g32 += x3[k] * x2[k]
-    p_out[0] = p0
-    p_out[1] = p1
-    p_out[2] = p2
-    p_out[3] = p3
-    g_out[PANEL] = g10
-    g_out[2 * PANEL] = g20
-    g_out[2 * PANEL + 1] = g21
-    g_out[3 * PANEL] = g30
-    g_out[3 * PANEL + 1] = g31
-    g_out[3 * PANEL + 2] = g32
+    """x_q.w for each q and then, row by row, x_q.x_i for i < q; on the way, the next rows are asked for."""
+    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k, q
+    cdef lanes sums[10]
+    for k in range(10):
+        sums[k] = all_lanes(0.0)
+    for k in range(last):
+        for q in range(PANEL):
+            prefetch_line(next[q] + LANES * k)
+        multiply_group(x, LANES * k, w[k], NULL, sums, False)
+    for q in range(PANEL):
+        prefetch_line(next[q] + LANES * last)
+        prefetch_line(next[q] + layout.tail + LANES - 1)
+    multiply_group(x, layout.tail, w[last], <const lanes *> layout.mask, sums, True)
+    (<lanes *> products_out)[0] = sums_of_lanes(sums[0], sums[1], sums[2], sums[3])
+    (<lanes *> (products_out + 4))[0] = sums_of_lanes(sums[4], sums[5], sums[6], sums[7])
+    (<lanes *> (products_out + 8))[0] = sums_of_lanes(sums[8], sums[9], sums[8], sums[9])
 
 
-cdef inline void add_panel(const double *x0, const double *c, Py_ssize_t width, double *out) noexcept nogil:
+cdef inline void add_panel(
+    const real **x, const double *c, const Layout *layout, lanes *out, const int groups
+) noexcept nogil:
     """out -= sum_q c[q] x_q"""
-    cdef const double *x1 = x0 + width
-    cdef const double *x2 = x1 + width
-    cdef const double *x3 = x2 + width
-    cdef double c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3]
-    cdef Py_ssize_t k
-    for k in range(width):
-        out[k] -= c0 * x0[k] + c1 * x1[k] + c2 * x2[k] + c3 * x3[k]
+    cdef lanes c0 = all_lanes(c[0]), c1 = all_lanes(c[1]), c2 = all_lanes(c[2]), c3 = all_lanes(c[3])
+    cdef lanes mask = (<const lanes *> layout.mask)[0], v
+    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k, j
+    for k in range(last):
+        j = LANES * k
+        v = out[k] - c0 * load(x[0] + j)
+        v -= c1 * load(x[1] + j)
+        v -= c2 * load(x[2] + j)
+        out[k] = v - c3 * load(x[3] + j)
+    j = layout.tail
+    v = out[last] - (mask * c0) * load(x[0] + j)
+    v -= (mask * c1) * load(x[1] + j)
+    v -= (mask * c2) * load(x[2] + j)
+    out[last] = v - (mask * c3) * load(x[3] + j)
+
+
+cdef inline void find_rows(
+    const Rows *rows, const Py_ssize_t *order, const Layout *layout, real *buffer, const real **x_out
+) noexcept nogil:
+    """Rows of the order: where they are, or copied to the buffer."""
+    cdef Py_ssize_t q, j
+    for q in range(PANEL):
+        x_out[q] = <const real *> rows.X + order[q] * rows.x_row
+    if not layout.in_place:
+        for q in range(PANEL):
+            for j in range(rows.d):
+                buffer[j] = x_out[q][j * rows.x_col]
+            x_out[q] = buffer
+            buffer += LANES * layout.groups
+
+
+cdef inline void ask_for_targets(const Rows *rows, const SGDRun *run, Py_ssize_t at) noexcept nogil:
+    """Prefetch those of the panel at this place of the order, if there is one."""
+    cdef Py_ssize_t q
+    if at + PANEL <= run.count:
+        for q in range(PANEL):
+            prefetch_target(&rows.targets, run.order[at + q])
+
+
+cdef inline void solve(
+    const double *products, const double *scale, Tile *tile, Py_ssize_t at, const SGDRun *run, SGDState *state,
+    double *c_out, const bint plain
+) noexcept nogil:
+    """Find the residuals of a panel and the factors of its rows in the update of w, then in that of the average."""
+    cdef double r[PANEL]
+    cdef double f[PANEL]                # r[q] times this is the step
+    cdef double b = state.intercept, step, t
+    cdef Py_ssize_t q, i
+    for q in range(PANEL):
+        f[q] = tile.factor[at + q]
+        r[q] = (products[q] if plain else scale[q] * products[q]) + (b - tile.target[at + q])
+        for i in range(q):
+            t = products[PANEL + q * (q - 1) // 2 + i]
+            if not plain:
+                t *= scale[q] / scale[i + 1]
+            r[q] -= r[i] * (f[i] * (t + run.intercept_step))
+    for q in range(PANEL):
+        tile.residual[at + q] = r[q]
+        step = f[q] * r[q]
+        b -= run.intercept_step * step
+        c_out[q] = step if plain else step / scale[q + 1]
+        if not plain and run.averages:
+            c_out[PANEL + q] = -c_out[q] * state.total_scale
+            state.total_scale += scale[q + 1]
+            state.intercept_total += b
+    state.intercept = b
 
 
 cdef inline void look_ahead(
@@ -585,36 +711,33 @@ cdef inline void look_ahead(
 ) noexcept nogil:
     """Panels until fewer rows than one are left, or the scale is to be folded before the next.
 
-    `groups` and `plain` are literals: how many groups of LANES a row has that is read in place, so that all stays in
-    registers, or 0 for any row; and that there is no scale and no average.
+    `groups` and `plain` are literals: how many groups of LANES a row has, so that w stays in registers, or 0 for any
+    row; and that there is no scale and no average.
     """
-    cdef Py_ssize_t width = LANES * (groups if groups else (rows.d - 1) // LANES + 1), ahead = rows_ahead(rows, scratch)
-    cdef double registers[(PANEL + 2) * LANES * GROUPS]
-    cdef double *x = <double *> scratch
-    cdef double *w
-    cdef double *total
-    cdef Lanes lanes = lay_out(rows)
-    cdef double p[PANEL]
-    cdef double g[PANEL * PANEL]
-    cdef double r[PANEL]
-    cdef double f[PANEL]                # r[q] times this is c[q]
-    cdef double c[PANEL]
-    cdef double taken[PANEL]            # by the average
+    cdef Layout layout = lay_out(rows)
+    cdef Py_ssize_t width = LANES * layout.groups, ahead = rows_ahead(rows, scratch)
+    cdef lanes registers[GROUPS]
+    cdef double *spread_w = <double *> scratch
+    cdef double *spread_total = spread_w + width
+    cdef real *buffer = <real *> (spread_total + width)
+    cdef lanes *w = <lanes *> spread_w
+    cdef const real *x[PANEL]
+    cdef const real *next[PANEL]
+    cdef double products[8 + LANES]
+    cdef double c[2 * PANEL]            # the factors of the rows
     cdef double scale[PANEL + 1]        # before each row, and after the last
-    cdef double b = state.intercept, intercept_step = run.intercept_step, t
     cdef const Py_ssize_t *order
-    cdef const real *row
-    cdef Py_ssize_t at, q, i
+    cdef Py_ssize_t at, q
     cdef Tile tile
+    if not layout.in_place:
+        memset(buffer, 0, PANEL * width * sizeof(real))
+    spread(state.w, &layout, spread_w)
     if groups:
-        x = registers
-    w = x + PANEL * width
-    total = w + width
-    memset(x, 0, PANEL * width * sizeof(double))
-    memset(taken, 0, sizeof(taken))
-    spread(state.w, &lanes, w)
+        w = registers
+        for q in range(groups):
+            registers[q] = (<lanes *> spread_w)[q]
     if not plain and run.averages:
-        spread(state.total, &lanes, total)
+        spread(state.total, &layout, spread_total)
     while run.at + PANEL <= stop:
         fetch(&rows.targets, run, stop, &tile)
         order = run.order + run.at
@@ -627,54 +750,35 @@ cdef inline void look_ahead(
                 if scale[PANEL] < floor_of(run):
                     stop = 0
                     break
-            if run.at + at + ahead + PANEL <= run.count:
-                for q in range(PANEL):
-                    row = <const real *> rows.X + order[at + ahead + q] * rows.x_row
-                    prefetch_bytes(row, width * <Py_ssize_t> sizeof(real))
+            find_rows(rows, order + at, &layout, buffer, x)
             for q in range(PANEL):
-                load_row(rows, order[at + q], &lanes, scratch, x + q * width, groups)
-            multiply(x, w, width, p, g)
-            for q in range(PANEL):
-                f[q] = tile.factor[at + q]
-                r[q] = (p[q] if plain else scale[q] * p[q]) + (b - tile.target[at + q])
-                for i in range(q):
-                    t = g[PANEL * q + i] if plain else g[PANEL * q + i] * (scale[q] / scale[i + 1])
-                    r[q] -= r[i] * (f[i] * (t + intercept_step))
-            for q in range(PANEL):
-                tile.residual[at + q] = r[q]
-                c[q] = f[q] * r[q]
-                b -= intercept_step * c[q]
-                if not plain:
-                    c[q] /= scale[q + 1]
-                    if run.averages:
-                        taken[q] = -c[q] * state.total_scale
-                        state.total_scale += scale[q + 1]
-                        state.intercept_total += b
-            add_panel(x, c, width, w)
+                next[q] = <const real *> rows.X + order[min(at + ahead, run.count - run.at - PANEL) + q] * rows.x_row
+            ask_for_targets(rows, run, run.at + at + TILE)
+            multiply(x, next, w, &layout, products, groups)
+            solve(products, scale, &tile, at, run, state, c, plain)
+            add_panel(x, c, &layout, w, groups)
             if not plain:
                 state.scale = scale[PANEL]
                 if run.averages:
-                    add_panel(x, taken, width, total)
+                    add_panel(x, c + PANEL, &layout, <lanes *> spread_total, groups)
                     state.n_averaged += PANEL
             at += PANEL
         count(&tile, at, sums_out)
         run.at += at
-    state.intercept = b
-    collect(w, &lanes, state.w)
+    if groups:
+        for q in range(groups):
+            (<lanes *> spread_w)[q] = registers[q]
+    collect(spread_w, &layout, state.w)
     if not plain and run.averages:
-        collect(total, &lanes, state.total)
+        collect(spread_total, &layout, state.total)
 
 
 cdef inline void look_ahead_fitting(
     const Rows *rows, SGDRun *run, SGDState *state, Py_ssize_t stop, double *sums_out, real *scratch, const bint plain
 ) noexcept nogil:
-    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1 if plain and rows.x_col == 1 and rows.d >= LANES else 0
-    if plain and groups == 1:
-        look_ahead(rows, run, state, stop, sums_out, scratch, 1, plain)
-    elif plain and groups == 2:
+    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
+    if plain and groups == 2:
         look_ahead(rows, run, state, stop, sums_out, scratch, 2, plain)
-    elif plain and groups == 3:
-        look_ahead(rows, run, state, stop, sums_out, scratch, 3, plain)
     elif plain and groups == GROUPS:
         look_ahead(rows, run, state, stop, sums_out, scratch, GROUPS, plain)
     else:
