@@ -81,6 +81,7 @@ CASES = {
     "step": Case(step, relative, SUMS),
     "moments": Case(gram, relative, SUMS),
     "SGD epoch": Case(sample, excess, NEAR),
+    "SGD epoch in stretches": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
     "engine overhead": Case(nothing, relative, SUMS, reads=False),
 }

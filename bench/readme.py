@@ -11,7 +11,7 @@ __all__ = ["write"]
 
 START, END = "<!-- bench/run.py --readme writes from here -->", "<!-- to here -->"
 
-PEERS = ["NumPy", "SciPy", "scikit-learn", "PyTorch", "Numba", "pure Python"]
+PEERS = ["NumPy", "NumPy in place", "SciPy", "scikit-learn", "PyTorch", "Numba", "pure Python"]
 COLUMNS = ["case", "problem", "fastgd", *PEERS, "GB/s of X", "of plain read"]
 
 #: Case, size, dtype, width, order, and whether on all cores.
@@ -27,7 +27,8 @@ CHOSEN = [
     ("gradient", "in memory", "float32", 100, "C", True),
     ("moments", "in memory", "float64", 16, "C", False),
     ("SGD epoch", "in memory", "float32", 20, "C", False),
-    ("SGD epoch", "in memory", "float64", 100, "C", False),
+    ("SGD epoch", "in memory", "float64", 20, "C", False),
+    ("SGD epoch in stretches", "in memory", "float64", 20, "C", False),
     ("sparse gradient", "sparse", "float32", 10_000, "C", False),
 ]
 

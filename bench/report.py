@@ -141,5 +141,5 @@ def table(rows: list[Row], columns: Iterable[str] = tuple(COLUMNS)) -> str:
 def caption(results: dict[str, Any]) -> str:
     """The machine and the libraries, in a line."""
     box, versions = results["machine"], results["versions"]
-    names = ", ".join(f"{name} {version}" for name, version in versions.items())
+    names = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return f"{box['processor']}, {box['cores']} cores, {box['caches']}, {box['system']}; {names}"

@@ -62,6 +62,7 @@ TARGETS = [
     Target("gradient, every size: PyTorch's time", case("gradient"), times("PyTorch"), 1.0),
     Target("gradient, every size: Numba's time", case("gradient"), times("Numba"), 1.0),
     Target("SGD epoch: scikit-learn's time", case("SGD epoch"), times("scikit-learn"), 10.0),
+    Target("SGD epoch in stretches: scikit-learn's time", case("SGD epoch in stretches"), times("scikit-learn"), 10.0),
     Target(
         "sparse gradient, 100,000×10,000: SciPy's time",
         lambda row: case("sparse gradient")(row) and row["problem"]["n"] == 100_000,

@@ -4,7 +4,6 @@ cimport numpy as cnp
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-from fastgd import _cpu
 from fastgd._rows cimport fill_targets, native
 from fastgd._types cimport SparseKernels, SparseRows, sparse_fn
 from fastgd._types cimport ASCENDING as ASCENDING_, INSIDE as INSIDE_, OUTSIDE as OUTSIDE_
@@ -16,14 +15,16 @@ cdef enum:
     PIECE = 1 << 21         # entries, or rows, between two looks at Ctrl-C
 
 cdef SparseKernels *kernels
-cdef bint scatters_fast = _cpu.scatters_fast
+cdef bint scatters_fast
 
 OUTSIDE, INSIDE, ASCENDING = OUTSIDE_, INSIDE_, ASCENDING_
 
 
 def use(table):
     """Run on this table of kernels from now on (see `fastgd._kernels`)."""
-    global kernels
+    global kernels, scatters_fast
+    from fastgd import _cpu
+    scatters_fast = _cpu.scatters_fast
     kernels = <SparseKernels *> PyCapsule_GetPointer(table, "fastgd.SparseKernels")
 
 

@@ -23,6 +23,7 @@ __all__ = ["PEERS", "Contestants"]
 #: Name in the table -> module, and how to get the library.
 PEERS = {
     "NumPy": ("numpy_peer", "pip install numpy"),
+    "NumPy in place": ("numpy_inplace_peer", "pip install numpy"),
     "SciPy": ("scipy_peer", "pip install scipy"),
     "scikit-learn": ("sklearn_peer", "pip install scikit-learn"),
     "PyTorch": ("torch_peer", "see bench/README.md"),

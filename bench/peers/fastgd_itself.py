@@ -39,18 +39,24 @@ def moments(data: Data) -> Run:
     )
 
 
-def sgd_epoch(data: Data) -> Run:
+def sgd_epoch(data: Data, stretch: int = 1, window: int = 1) -> Run:
     """One epoch over the rows in a new random order, made within the time, as scikit-learn makes its own."""
     block, n = RowBlock(data.X, data.y, None), data.n
     rates = np.array([2 * data.sgd_lr])  # the derivative of a square
 
     def call() -> np.ndarray:
         state, order = _sgd.State(np.zeros(data.d)), np.empty(n, dtype=np.intp)
-        _sgd.shuffle(order, 0)
+        _sgd.shuffle(order, 0, stretch, window)
         _sgd.run(block, state, order, rates, intercept_step=0.0)
         return state.coef
 
     return Run(call)
+
+
+def sgd_epoch_in_stretches(data: Data) -> Run:
+    """The same in an order that memory is read faster by, as `_sgd.shuffle` recommends it."""
+    row = data.d * data.dtype.itemsize
+    return sgd_epoch(data, max(1, (8 << 10) // row), max(1, (128 << 10) // row))
 
 
 def engine(data: Data) -> Run:
@@ -66,6 +72,7 @@ RUNS = {
     "step": step,
     "moments": moments,
     "SGD epoch": sgd_epoch,
+    "SGD epoch in stretches": sgd_epoch_in_stretches,
     "sparse gradient": gradient,
     "engine overhead": engine,
 }

@@ -24,4 +24,4 @@ def sgd_epoch(data: Data) -> Run:
     return Run(lambda: np.asarray(SGDRegressor(**settings).partial_fit(X, y).coef_))
 
 
-RUNS = {"SGD epoch": sgd_epoch}
+RUNS = {"SGD epoch": sgd_epoch, "SGD epoch in stretches": sgd_epoch}
