@@ -38,10 +38,12 @@ from fastgd._targets cimport load_run
 from fastgd._types cimport MSEKernels, Rows, real
 
 cdef enum:
-    LANES = 16              # a row is held in groups of so many elements
+    VECTOR = 64             # bytes
+    LANES = 16              # rows of a block that is transposed; elements that a wide row is gone through by
     NARROW_BYTES = 512      # w and the gradient of a narrow row then fill 16 of AVX-512's 32 registers
     LANES_MAX = 128         # NARROW_BYTES of float
     STREAMS = 4             # of narrow rows
+    TOGETHER = 3            # groups, up to which the lanes of several rows are added up together
     PANEL = 8               # of wide rows, at most
     PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
@@ -58,6 +60,10 @@ cdef extern from *:
     static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
     """
     void prefetch_line(const void *address) noexcept nogil
+
+cdef extern from "lanes.h":
+    void four_sums_f32(const float *partial, float *out) noexcept nogil
+    void four_sums_f64(const double *partial, double *out) noexcept nogil
 
 
 ctypedef struct Tile:
@@ -163,82 +169,127 @@ cdef Py_ssize_t rows_in_place(const Rows *rows, Py_ssize_t lanes) noexcept nogil
     return rows.n - (lanes - 1) // rows.d if rows.x_row == rows.d else 0
 
 
-# ---- lanes -------------------------------------------------------------------------------------------------------
+# ---- rows that fit the registers -----------------------------------------------------------------------------------
 #
-# A row is held in groups of LANES elements, the last of them x[d - LANES : d]: it overlaps the group before where d is
-# no multiple, so that nothing outside the row is read. The lanes of w that repeat a column are zero, and what they
-# collect of the gradient is dropped; so are those beyond the end of a row shorter than one group.
+# A row is held in groups of as many elements as a vector has, the last of them x[d - lanes : d]: it overlaps the group
+# before where d is no multiple, so that nothing outside the row is read. The lanes of w that repeat a column are zero,
+# and what they collect of the gradient is dropped.
 
-cdef inline Py_ssize_t before_last(Py_ssize_t d) noexcept nogil:
-    """The elements before the last group: the largest multiple of LANES below d."""
-    return (d - 1) // LANES * LANES
+cdef inline Py_ssize_t lanes_of(real like) noexcept nogil:
+    return VECTOR // <Py_ssize_t> sizeof(real)
 
 
-cdef inline Py_ssize_t last_start(Py_ssize_t d) noexcept nogil:
-    """The column in the first lane of the last group."""
-    return max(d - LANES, <Py_ssize_t> 0)
+cdef inline Py_ssize_t before_last(Py_ssize_t d, Py_ssize_t lanes) noexcept nogil:
+    """The elements before the last group: the largest multiple of `lanes` below d."""
+    return (d - 1) // lanes * lanes
 
 
 cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
     """w in lanes."""
-    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = d - lanes, k
     for k in range(whole):
         w_lanes[k] = <real> w[k]
-    for k in range(LANES):
-        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k < d else 0
+    for k in range(lanes):
+        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k else 0
 
 
 cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
     """out += the gradient in lanes."""
-    cdef Py_ssize_t whole = before_last(d), start = last_start(d), k
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = d - lanes, k
     for k in range(whole):
         out[k] += g_lanes[k]
     for k in range(whole, d):
         out[k] += g_lanes[whole + k - start]
 
 
-cdef inline void prefetch_lanes(const real *x, Py_ssize_t groups) noexcept nogil:
-    """Ask for the cache lines of so many groups from x on, which need not be memory of X: a prefetch never faults."""
+cdef inline void prefetch_row(const real *x, Py_ssize_t vectors) noexcept nogil:
+    """Ask for the cache lines of so many vectors from x on, which need not be memory of X: a prefetch never faults."""
     cdef Py_ssize_t line
-    for line in range(groups * LANES * <Py_ssize_t> sizeof(real) // 64):
-        prefetch_line(<const char *> x + 64 * line)
+    for line in range(vectors):
+        prefetch_line(<const char *> x + VECTOR * line)
 
 
-# ---- rows that fit the registers -----------------------------------------------------------------------------------
+cdef inline void predict_four(
+    const real **x, const real *w_lanes, Py_ssize_t tail, real *out, const int groups
+) noexcept nogil:
+    """out[q] = x[q].w; the lanes of all four are added up together."""
+    cdef real partial[STREAMS * LANES]
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), q, j, k
+    for q in range(STREAMS):
+        for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+            partial[q * lanes + k] = w_lanes[whole + k] * x[q][tail + k]
+        for j in range(groups - 1):
+            for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+                partial[q * lanes + k] += w_lanes[j * lanes + k] * x[q][j * lanes + k]
+    if real is float:
+        four_sums_f32(partial, out)
+    else:
+        four_sums_f64(partial, out)
+
+
+cdef inline real predict_one(const real *x, const real *w_lanes, Py_ssize_t tail, const int groups) noexcept nogil:
+    """x.w, in two chains of sums, because one would wait for itself."""
+    cdef real even[LANES]
+    cdef real odd[LANES]
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), j, k
+    cdef real product = 0
+    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+        even[k] = w_lanes[whole + k] * x[tail + k]
+        odd[k] = w_lanes[k] * x[k]
+    for j in range(1, groups - 1):
+        for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+            if j % 2:
+                even[k] += w_lanes[j * lanes + k] * x[j * lanes + k]
+            else:
+                odd[k] += w_lanes[j * lanes + k] * x[j * lanes + k]
+    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+        product += even[k] + odd[k]
+    return product
+
+
+cdef inline void add_row(const real *x, real c, Py_ssize_t tail, real *g_lanes, const int groups) noexcept nogil:
+    """g += c x"""
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), k
+    for k in range(whole):
+        g_lanes[k] += c * x[k]
+    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
+        g_lanes[whole + k] += c * x[tail + k]
+
 
 cdef inline void sum_rows_narrow(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
 ) noexcept nogil:
-    """`groups` is a literal at every call, so w, the gradient and the row stay in registers."""
-    cdef Py_ssize_t whole = LANES * (groups - 1), tail = last_start(rows.d), in_place = rows_in_place(rows, LANES)
-    cdef Py_ssize_t at, i, q, k
-    cdef const real *x
+    """`groups` is a literal at every call, so w, the gradient and the rows stay in registers."""
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), tail = rows.d - lanes, at, i, q, k
+    cdef const real *x[STREAMS]
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
-    cdef real product, c
+    cdef real c[STREAMS]
     cdef Tile tile
     start_tiles(&tile, b)
     follow(&tile, 0, rows.n, STREAMS, 1)
     spread(w, rows.d, w_lanes)
-    memset(buffer, 0, LANES * sizeof(real))
     while next_tile(rows, &tile):
-        for k in range(LANES * groups):
+        for k in range(lanes * groups):
             g_lanes[k] = 0
         for i in range(tile.count):
-            for q in range(tile.present):
-                at = tile.first + q * tile.length + i
-                x = <const real *> rows.X + at * rows.x_row if at < in_place else gather(rows, at, buffer)
-                prefetch_lanes(x + AHEAD // sizeof(real), groups)
-                product = 0
-                for k in range(whole):
-                    product += w_lanes[k] * x[k]
-                for k in range(LANES):
-                    product += w_lanes[whole + k] * x[tail + k]
-                c = <real> book_residual(&tile, q * tile.run + i, product)
-                for k in range(whole):
-                    g_lanes[k] += c * x[k]
-                for k in range(LANES):
-                    g_lanes[whole + k] += c * x[tail + k]
+            for q in range(STREAMS):
+                at = tile.first + (q * tile.length if q < tile.present else 0) + i
+                x[q] = <const real *> rows.X + at * rows.x_row
+                if rows.x_col != 1:
+                    x[q] = gather(rows, at, buffer + q * rows.d)
+                prefetch_row(x[q] + AHEAD // sizeof(real), groups)
+            if groups <= TOGETHER:
+                predict_four(x, w_lanes, tail, c, groups)
+                for q in range(tile.present):
+                    c[q] = <real> book_residual(&tile, q * tile.run + i, c[q])
+                for q in range(tile.present):
+                    add_row(x[q], c[q], tail, g_lanes, groups)
+            else:
+                for q in range(tile.present):
+                    c[q] = predict_one(x[q], w_lanes, tail, groups)
+                    c[q] = <real> book_residual(&tile, q * tile.run + i, c[q])
+                    add_row(x[q], c[q], tail, g_lanes, groups)
         collect(g_lanes, rows.d, sums_out + 2)
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
@@ -341,7 +392,8 @@ cdef inline void sum_rows_short(
     start_tiles(&tile, b)
     follow(&tile, 0, rows.n, STREAMS, LANES)
     memset(&lane_sums, 0, sizeof(LaneSums))
-    spread(w, rows.d, w_lanes)
+    for k in range(LANES):
+        w_lanes[k] = <real> w[k] if k < rows.d else 0
     while next_tile(rows, &tile):
         memset(g, 0, rows.d * LANES * sizeof(real))
         i = 0
@@ -374,31 +426,33 @@ cdef inline void sum_rows_short(
 cdef void sum_rows_fitting(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer
 ) noexcept nogil:
-    cdef Py_ssize_t groups = before_last(rows.d) // LANES + 1
+    cdef Py_ssize_t groups = (rows.d - 1) // lanes_of(<real> 0) + 1
     if rows.d <= 8:
         sum_rows_short(rows, w, b, sums_out, buffer, 8)
-    elif real is float and rows.d <= 16:
-        sum_rows_short(rows, w, b, sums_out, buffer, 16)
     elif groups == 1:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 1)
+        sum_rows_short(rows, w, b, sums_out, buffer, 16)
     elif groups == 2:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 2)
     elif groups == 3:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 3)
     elif groups == 4:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 4)
-    elif real is float:
-        if groups == 5:
-            sum_rows_narrow(rows, w, b, sums_out, buffer, 5)
-        elif groups == 6:
-            sum_rows_narrow(rows, w, b, sums_out, buffer, 6)
-        elif groups == 7:
-            sum_rows_narrow(rows, w, b, sums_out, buffer, 7)
-        else:
-            sum_rows_narrow(rows, w, b, sums_out, buffer, 8)
+    elif groups == 5:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 5)
+    elif groups == 6:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 6)
+    elif groups == 7:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 7)
+    else:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 8)
 
 
 # ---- wider rows ----------------------------------------------------------------------------------------------------
+
+cdef inline void prefetch_group(const real *x) noexcept nogil:
+    """Ask for LANES elements."""
+    prefetch_row(x, LANES * <Py_ssize_t> sizeof(real) // VECTOR)
+
 
 cdef inline void predict(
     const real **x, const real *w, Py_ssize_t d, Py_ssize_t ahead, real *out, const int height
@@ -412,7 +466,7 @@ cdef inline void predict(
     cdef const real *x5 = x[5]
     cdef const real *x6 = x[6]
     cdef const real *x7 = x[7]
-    cdef Py_ssize_t whole = before_last(d), j = 0, k, q
+    cdef Py_ssize_t whole = before_last(d, LANES), j = 0, k, q
     cdef real partial[PANEL * LANES]
     cdef real last[LANES]
     cdef real total
@@ -421,12 +475,12 @@ cdef inline void predict(
     for k in range(height * LANES):
         partial[k] = 0
     while j < whole:
-        prefetch_lanes(x0 + ahead + j, 1)
+        prefetch_group(x0 + ahead + j)
         if height >= 4:
-            prefetch_lanes(x1 + ahead + j, 1)
+            prefetch_group(x1 + ahead + j)
         if height == 8:
-            prefetch_lanes(x2 + ahead + j, 1)
-            prefetch_lanes(x3 + ahead + j, 1)
+            prefetch_group(x2 + ahead + j)
+            prefetch_group(x3 + ahead + j)
         for k in range(LANES):
             partial[k] += x0[j + k] * w[j + k]
             partial[LANES + k] += x1[j + k] * w[j + k]
@@ -472,10 +526,10 @@ cdef inline void add_panel(
 ) noexcept nogil:
     """g += sum_q c[q] x[q]; asks for what lies `ahead` elements further on in the second half of the rows."""
     cdef real block[LANES]      # g may not be where x is, but only this the compiler can see
-    cdef Py_ssize_t whole = before_last(d), j = 0, k, q
+    cdef Py_ssize_t whole = before_last(d, LANES), j = 0, k, q
     while j < whole:
         for q in range(height // 2, height):
-            prefetch_lanes(x[q] + ahead + j, 1)
+            prefetch_group(x[q] + ahead + j)
         for k in range(LANES):
             block[k] = g[j + k]
         weigh(x, c, j, block, height)
@@ -797,7 +851,7 @@ cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
 
 
 cdef bint goes_in_place(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
-    """Whether `gradient_f32` or `_f64` may be called: wide rows as they lie, so few that no sum of them needs double."""
+    """Whether `gradient_f32` or `_f64` may be called: wide rows as they lie, so few that no sum needs double."""
     return rows.x_col == 1 and rows.n <= TILE and not by_columns(rows) and not fits_registers(rows, itemsize)
 
 

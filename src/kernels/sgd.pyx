@@ -57,56 +57,13 @@ cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of tr
 cdef extern from *:
     """
     static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
-
-    /* Vectors as gcc and clang have them on every machine, of a size of which ten and some fit into the registers. */
-    #ifdef __AVX__
-    #include <immintrin.h>
-    #endif
-    #pragma GCC diagnostic ignored "-Wpsabi"        /* none crosses a call */
-    #ifdef __clang__
-    #define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-    #else
-    #define PICK(a, b, ...) __builtin_shuffle(a, b, (places) {__VA_ARGS__})
-    #endif
-    #ifdef __AVX512F__
-    enum { LANES = 8 };
-    #define FIRST(a, b) PICK(a, b, 0, 8, 2, 10, 4, 12, 6, 14)
-    #define SECOND(a, b) PICK(a, b, 1, 9, 3, 11, 5, 13, 7, 15)
-    #define FIRST_PAIRS(a, b) PICK(a, b, 0, 1, 4, 5, 8, 9, 12, 13)
-    #define SECOND_PAIRS(a, b) PICK(a, b, 2, 3, 6, 7, 10, 11, 14, 15)
-    #else
-    enum { LANES = 4 };
-    #define FIRST(a, b) PICK(a, b, 0, 4, 2, 6)
-    #define SECOND(a, b) PICK(a, b, 1, 5, 3, 7)
-    #define FIRST_PAIRS(a, b) PICK(a, b, 0, 1, 4, 5)
-    #define SECOND_PAIRS(a, b) PICK(a, b, 2, 3, 6, 7)
-    #endif
-    typedef double lanes __attribute__((vector_size(8 * LANES), aligned(8), may_alias));
-    typedef float narrow __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-    typedef long long places __attribute__((vector_size(8 * LANES)));
-
-    static CYTHON_INLINE lanes all_lanes(double value) { return (lanes) {0} + value; }
-
-    static CYTHON_INLINE lanes widened(const float *x) {
-    #if defined(__AVX512F__)
-        return (lanes) _mm512_cvtps_pd(_mm256_loadu_ps(x));     /* of the last, gcc 12 makes six instructions */
-    #elif defined(__AVX__)
-        return (lanes) _mm256_cvtps_pd(_mm_loadu_ps(x));
-    #else
-        return __builtin_convertvector(*(const narrow *) x, lanes);
-    #endif
-    }
-
-    static CYTHON_INLINE lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) {
-        lanes ab = FIRST(a, b) + SECOND(a, b), cd = FIRST(c, d) + SECOND(c, d);
-        lanes sums = FIRST_PAIRS(ab, cd) + SECOND_PAIRS(ab, cd);
-        if (LANES == 8) sums = FIRST_PAIRS(sums, sums) + SECOND_PAIRS(sums, sums);
-        return sums;
-    }
     """
-    enum: LANES             # doubles in a vector, to multiples of which rows are padded
-    ctypedef double lanes
     void prefetch_line(const void *address) noexcept nogil
+
+cdef extern from "lanes.h":
+    enum:
+        LANES "FASTGD_LANES"    # doubles in a vector, to multiples of which rows are padded
+    ctypedef double lanes
     lanes all_lanes(double value) noexcept nogil
     lanes widened(const float *x) noexcept nogil
     lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
