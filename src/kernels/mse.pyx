@@ -256,15 +256,27 @@ cdef inline void add_row(const real *x, real c, Py_ssize_t tail, real *g_lanes, 
         g_lanes[whole + k] += c * x[tail + k]
 
 
+cdef void gather_four(const Rows *rows, const real **x, real *buffer) noexcept nogil:
+    """Copy rows whose elements are apart, and point to the copies."""
+    cdef Py_ssize_t q, k
+    for q in range(STREAMS):
+        for k in range(rows.d):
+            buffer[k] = x[q][k * rows.x_col]
+        x[q] = buffer
+        buffer += rows.d
+
+
 cdef inline void sum_rows_narrow(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
 ) noexcept nogil:
     """`groups` is a literal at every call, so w, the gradient and the rows stay in registers."""
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), tail = rows.d - lanes, at, i, q, k
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), tail = rows.d - lanes, i, q, k
+    cdef const real *first[STREAMS]     # of those not there, the first one again
     cdef const real *x[STREAMS]
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
-    cdef real c[STREAMS]
+    cdef real product[STREAMS]
+    cdef double c[STREAMS]
     cdef Tile tile
     start_tiles(&tile, b)
     follow(&tile, 0, rows.n, STREAMS, 1)
@@ -272,24 +284,27 @@ cdef inline void sum_rows_narrow(
     while next_tile(rows, &tile):
         for k in range(lanes * groups):
             g_lanes[k] = 0
+        for q in range(STREAMS):
+            first[q] = <const real *> rows.X + tile.first * rows.x_row
+            if q < tile.present:
+                first[q] += q * tile.length * rows.x_row
         for i in range(tile.count):
             for q in range(STREAMS):
-                at = tile.first + (q * tile.length if q < tile.present else 0) + i
-                x[q] = <const real *> rows.X + at * rows.x_row
-                if rows.x_col != 1:
-                    x[q] = gather(rows, at, buffer + q * rows.d)
+                x[q] = first[q] + i * rows.x_row
                 prefetch_row(x[q] + AHEAD // sizeof(real), groups)
+            if rows.x_col != 1:
+                gather_four(rows, x, buffer)
             if groups <= TOGETHER:
-                predict_four(x, w_lanes, tail, c, groups)
+                predict_four(x, w_lanes, tail, product, groups)
                 for q in range(tile.present):
-                    c[q] = <real> book_residual(&tile, q * tile.run + i, c[q])
+                    c[q] = book_residual(&tile, q * tile.run + i, product[q])
                 for q in range(tile.present):
-                    add_row(x[q], c[q], tail, g_lanes, groups)
+                    add_row(x[q], <real> c[q], tail, g_lanes, groups)
             else:
                 for q in range(tile.present):
-                    c[q] = predict_one(x[q], w_lanes, tail, groups)
-                    c[q] = <real> book_residual(&tile, q * tile.run + i, c[q])
-                    add_row(x[q], c[q], tail, g_lanes, groups)
+                    product[q] = predict_one(x[q], w_lanes, tail, groups)
+                    c[q] = book_residual(&tile, q * tile.run + i, product[q])
+                    add_row(x[q], <real> c[q], tail, g_lanes, groups)
         collect(g_lanes, rows.d, sums_out + 2)
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
