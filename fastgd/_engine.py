@@ -65,6 +65,17 @@ def sum_blocks(
     """
     sums = np.zeros((len(blocks), size)) if out is None or len(blocks) > 1 else out[None]
     workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
+    if workers > 1:
+        share(blocks, kernel, sums, workers)
+    else:
+        for block, part in zip(blocks, sums, strict=True):
+            for rows in block.pieces():
+                kernel(rows, part)
+    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0, out=out)
+
+
+def share(blocks: Sequence[Block], kernel: Kernel, sums: np.ndarray, workers: int) -> None:
+    """Sum each block into its row of `sums`, on so many threads."""
     tasks = iter(list(zip(blocks, sums, strict=True)))  # next() on it is atomic, so each block is taken once
     stopped: list[bool] = []
 
@@ -86,7 +97,6 @@ def sum_blocks(
         for helper in helpers:
             if not helper.cancel():  # one that has not begun has nothing left to do
                 helper.result()
-    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0, out=out)
 
 
 def pool() -> ThreadPoolExecutor:

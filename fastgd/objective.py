@@ -287,15 +287,9 @@ class SecondMoments:
         if self.n_features > self.KERNEL_WIDTH or isinstance(X, CSR):
             return gram_by_panels(blocks, shift, in_double)
         sums = np.zeros(order * order)
-
-        def add(rows: Any, out: np.ndarray) -> None:
-            _moments.add_gram(rows, shift, out, in_double)
-
-        if len(blocks) == 1:  # of few rows, what it takes to share them counts
-            for rows in blocks[0].pieces():
-                add(rows, sums)
-        else:
-            sum_blocks(blocks, add, len(sums), self.n_threads, sums)
+        sum_blocks(
+            blocks, lambda rows, out: _moments.add_gram(rows, shift, out, in_double), len(sums), self.n_threads, sums
+        )
         gram = sums.reshape(order, order)
         _moments.mirror(gram)
         return gram
