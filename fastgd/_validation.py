@@ -8,6 +8,7 @@ finite numbers of the right kind. Finiteness of array elements is checked by the
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ from fastgd._csr import CSR
 
 __all__ = [
     "as_accumulator",
+    "as_choice",
     "as_flag",
     "as_matrix",
     "as_number",
     "as_parameters",
     "as_positive_integer",
+    "as_seed",
+    "as_targets",
     "as_vector",
     "as_weights",
     "check_out",
@@ -178,6 +182,14 @@ def as_vector(y: Any, n_samples: int, name: str = "y") -> np.ndarray:
     return array
 
 
+def as_targets(y: Any, n_samples: int, name: str = "y") -> list[np.ndarray] | None:
+    """The columns of several targets, (n_samples, n_targets); None where y is none such, and is to be a vector."""
+    array = as_array(y, name)
+    if array.ndim != 2 or len(array) != n_samples or array.shape[1] < 2:
+        return None     # for `as_vector` to say what is wrong, if anything is
+    return [array[:, column] for column in range(array.shape[1])]
+
+
 def as_weights(sample_weight: Any, n_samples: int) -> tuple[np.ndarray | None, float]:
     """The weights of the samples, or None, and their sum."""
     if sample_weight is None:
@@ -254,17 +266,25 @@ def first_nonfinite(array: np.ndarray) -> tuple[int, ...] | None:
     return None
 
 
-def as_number(value: Any, name: str, *, above: float | None = None, least: float | None = None) -> float:
-    """A finite real number, greater than `above` or at least `least`."""
+def as_number(
+    value: Any, name: str, *, above: float | None = None, least: float | None = None, below: float | None = None
+) -> float:
+    """A finite real number, greater than `above`, at least `least` and less than `below`."""
     wanted = "a finite number" + (f" above {above:g}" if above is not None else "")
     wanted += f" of at least {least:g}" if least is not None else ""
+    wanted += f" and below {below:g}" if below is not None else ""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
         raise TypeError(f"{name} must be {wanted}, got {value!r}")
     try:
         number = float(value)
     except OverflowError:
         number = float("inf")
-    if not np.isfinite(number) or (above is not None and number <= above) or (least is not None and number < least):
+    outside = (
+        (above is not None and number <= above)
+        or (least is not None and number < least)
+        or (below is not None and number >= below)
+    )
+    if outside or not np.isfinite(number):
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
     return number
 
@@ -296,3 +316,26 @@ def as_flag(value: Any, name: str) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def as_choice(value: Any, name: str, choices: Sequence[str]) -> str:
+    """One of these words."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+    return value
+
+
+def as_seed(random_state: Any, name: str) -> int:
+    """A number from 0 to 2^63 - 1: an integer itself, drawn from a generator, and 0 of None."""
+    if random_state is None:
+        return 0
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if isinstance(random_state, (bool, np.bool_)) or not isinstance(random_state, (numbers.Integral, np.integer)):
+        raise TypeError(f"{name} must be an integer, a numpy.random.Generator or None, got {random_state!r}")
+    seed = int(random_state)
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{name} must be an integer from 0 to 2^63 - 1, got {random_state!r}")
+    return seed

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastgd import _validation as validate
+from fastgd._held_out import HeldOut
+from fastgd._progress import watched
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
-from fastgd.result import FitResult
-from fastgd.solvers import SOLVERS, choose
-from fastgd.solvers._interface import History, Options, Outcome
+from fastgd.result import FitResult, side_by_side
+from fastgd.solvers import SOLVERS, Choice, choose
+from fastgd.solvers._interface import Options, Outcome
+from fastgd.solvers._monitor import History, Iterate, Monitor
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
 
 __all__ = ["Moments", "fit"]
 
 #: What `tol=None` means for data computed in this dtype.
 DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
+
+#: Options that `solver="auto"` takes into account.
+AUTO_USES = frozenset({"l1"})
+STEP_RULES = ("auto", "backtracking", "bb")
+SCHEDULES = ("auto", "constant", "invscaling", "adaptive")
 
 
 def fit(
@@ -29,37 +40,79 @@ def fit(
     lr: float | str = "auto",
     max_iter: int = 1000,
     tol: float | None = None,
+    l1: float = 0.0,
     l2: float = 0.0,
     fit_intercept: bool = True,
     sample_weight: Any = None,
     w0: Any = None,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    batch_size: int = 1,
+    schedule: str = "auto",
+    power_t: float = 0.25,
+    average: bool = True,
+    random_state: Any = None,
+    X_val: Any = None,
+    y_val: Any = None,
+    patience: int = 10,
+    callback: Callable[[Iterate], Any] | None = None,
+    progress: bool = False,
     n_threads: int | None = None,
 ) -> FitResult:
-    """Fit a linear model by least squares: the w, b that minimise sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l2 |w|^2.
+    """Fit a linear model by least squares: the w, b that minimise F(w, b).
+
+    F(w, b) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l1 |w|_1 + l2 |w|^2.
 
     Parameters
     ----------
     X : array_like of shape (n_samples, n_features)
         float32 and float64 of any stride are read where they are; other real dtypes are converted piece by piece.
-    y : array_like of shape (n_samples,)
-    solver : {"auto", "moments", "gd"}, default "auto"
-        "moments" solves exactly from the second moments; "gd" is gradient descent with a fixed step; "auto" takes the
-        cheaper one.
-    lr : float or "auto", default "auto"
-        Step size of "gd": w <- w - lr * grad F(w). "auto" is 1/λmax of F's Hessian. λmax takes some passes over X
-        before the first step, also to refuse a step size that diverges.
+    y : array_like of shape (n_samples,) or (n_samples, n_targets)
+        Columns of targets are fitted one by one; F is then the sum over the targets.
+    solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
+        "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
+        "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
+        variance-reduced form. "auto" takes the cheapest one that is exact; `FitResult.explain` tells why.
+    lr : float or {"auto", "backtracking", "bb"}, default "auto"
+        Step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as they are. Else the columns are
+        standardised, without touching X, and the step found: "auto" is one that cannot diverge, "backtracking" is
+        Armijo's line search and "bb" Barzilai and Borwein's step, both for "gd" alone.
     max_iter : int, default 1000
-        Updates "gd" may make.
+        Updates, or epochs of stochastic solvers, that a solver may make.
     tol : float, optional
         Bound on the result's `optimality` at which a fit has converged; by default 1e-8, or 1e-5 for float32 data. 0
         means: make `max_iter` updates.
-    l2 : float, default 0.0
-        Factor of |w|^2; the intercept is not penalised.
+    l1, l2 : float, default 0.0
+        Factors of |w|_1 and |w|^2; the intercept is not penalised. l1 needs "fista", "sgd", "saga" or "auto".
     fit_intercept : bool, default True
     sample_weight : array_like of shape (n_samples,), optional
         A weight of 0 is the same as the row's absence, 2 the same as its repetition.
     w0 : array_like of shape (n_features,) or (n_features + 1,), optional
-        Where to start, the intercept last if it is given; by default zeros.
+        Where to start, the intercept last if it is given; by default zeros. With several targets, one column each.
+    momentum : float, default 0.0
+        Of "gd" and "sgd": v <- momentum * v - lr * grad F(w), w <- w + v (Polyak, 1964).
+    nesterov : bool, default False
+        The gradient is taken at w + momentum * v instead (Nesterov, 1983). A momentum of 0 is then chosen from the
+        condition number.
+    batch_size : int, default 1
+        Rows in an update of "sgd".
+    schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
+        How "sgd" changes its step from update to update.
+    power_t : float, default 0.25
+        Of "invscaling": the step in epoch t is lr / t**power_t.
+    average : bool, default True
+        Whether "sgd" returns the average of its last parameters.
+    random_state : int, numpy.random.Generator or None, default None
+        Seeds the order of the rows; None is the same as 0, so that a fit can be repeated.
+    X_val, y_val : array_like, optional
+        A validation set: `history` then holds ``val_loss``, the mean squared error there, and the parameters with the
+        least of them are returned.
+    patience : int, default 10
+        Iterations without a lower validation loss after which the fit ends.
+    callback : callable, optional
+        Called with an `Iterate` after each iteration; a true result, or StopIteration, ends the fit.
+    progress : bool, default False
+        Show a bar with iteration, loss and optimality; needs rich.
     n_threads : int, optional
         Threads a pass may use; results have the same bits for any number.
 
@@ -70,14 +123,17 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, shape or range, or an array holds NaN or an infinity.
+        If an argument has the wrong type, shape or range, an array holds NaN or an infinity, or the solver has no use
+        for an option that was given.
     DivergenceError
-        If lr is not below 2/λmax.
+        If lr is not below 2/λmax, or the loss passes 10^3 times its start.
+    ImportError
+        If a progress bar is asked for and rich is not installed.
 
     Warns
     -----
     ConvergenceWarning
-        If the fit ended without meeting `tol`, unless that is 0.
+        If the fit ended without meeting `tol`, unless that is 0, or a callback or the validation set ended it.
 
     Examples
     --------
@@ -86,53 +142,97 @@ def fit(
     >>> round(float(r.coef[0]), 12), round(r.intercept, 12)
     (2.0, 1.0)
     """
-    objective = MSE(X, y, sample_weight, fit_intercept, l2, n_threads)
-    options = Options(
-        tol=DEFAULT_TOL[objective.dtype] if tol is None else validate.as_number(tol, "tol", least=0),
-        max_iter=validate.as_positive_integer(max_iter, "max_iter"),
-        lr=step_size(lr),
-        w0=start_from(w0, objective),
-    )
-    if solver not in (*SOLVERS, "auto"):
-        raise ValueError(f"solver must be one of 'auto', {', '.join(map(repr, SOLVERS))}; got {solver!r}")
-    name = choose(objective) if solver == "auto" else solver
-    history = History()
-    outcome = SOLVERS[name](objective, options, history)
-    if not outcome.converged and options.tol > 0:
+    given: dict[str, Any] = {
+        "lr": step_size(lr),
+        "l1": validate.as_number(l1, "l1", least=0),
+        "momentum": validate.as_number(momentum, "momentum", least=0, below=1),
+        "nesterov": validate.as_flag(nesterov, "nesterov"),
+        "batch_size": validate.as_positive_integer(batch_size, "batch_size"),
+        "schedule": validate.as_choice(schedule, "schedule", SCHEDULES),
+        "power_t": validate.as_number(power_t, "power_t", least=0),
+        "average": validate.as_flag(average, "average"),
+        "random_state": validate.as_seed(random_state, "random_state"),
+    }
+    refuse_unused(validate.as_choice(solver, "solver", ("auto", *SOLVERS)), given)
+    given["max_iter"] = validate.as_positive_integer(max_iter, "max_iter")
+    tol = None if tol is None else validate.as_number(tol, "tol", least=0)
+    patience = validate.as_positive_integer(patience, "patience")
+    X = validate.as_matrix(X)
+    columns = validate.as_targets(y, len(X))
+    n_targets = None if columns is None else len(columns)
+    starts = starts_from(w0, X.shape[1], validate.as_flag(fit_intercept, "fit_intercept"), n_targets)
+    held_out = None
+    if X_val is not None or y_val is not None:
+        held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
+    results = []
+    with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
+        for place, target in enumerate([y] if columns is None else columns):
+            objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
+            options = Options(
+                w0=starts[place], tol=DEFAULT_TOL[objective.dtype] if tol is None else tol, **given
+            )
+            monitor = Monitor(
+                objective,
+                options.tol,
+                options.max_iter,
+                l1=options.l1,
+                val_loss=None if held_out is None else partial(held_out.loss, place),
+                patience=patience,
+                callback=seen,
+            )
+            results.append(fit_target(objective, solver, options, monitor))
+    return results[0] if columns is None else side_by_side(results)
+
+
+def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
+    """Fit one vector of targets."""
+    choice = choose(objective) if solver == "auto" else Choice(solver, "asked for")
+    outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
+    if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         warnings.warn(
             f"the fit ended with optimality {outcome.optimality:.3g}, above tol={options.tol:g} "
-            f"({name}: {outcome.stop_reason})",
+            f"({choice.solver}: {outcome.stop_reason})",
             ConvergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return as_result(outcome, name, history, objective.n_features, objective.dtype)
+    return as_result(outcome, choice, monitor.history, objective.n_features, objective.dtype)
 
 
-def step_size(lr: Any) -> float | None:
-    """The step size as a number; None for "auto"."""
+def refuse_unused(solver: str, given: dict[str, Any]) -> None:
+    """Raise ValueError for the first option that is not at its default and that the solver has no use for."""
+    defaults = {field.name: field.default for field in fields(Options)}
+    used = AUTO_USES if solver == "auto" else SOLVERS[solver].uses
+    for name, value in given.items():
+        if name not in used and value != defaults[name]:
+            able = [repr(other) for other, method in SOLVERS.items() if name in method.uses]
+            raise ValueError(f"solver={solver!r} has no use for {name}; it is for {', '.join(able) or 'no solver yet'}")
+
+
+def step_size(lr: Any) -> float | str:
+    """The step size as a number, or the name of the rule that finds it."""
     if isinstance(lr, str):
-        if lr != "auto":
-            raise TypeError(f"lr must be a finite number above 0 or 'auto', got {lr!r}")
-        return None
+        if lr not in STEP_RULES:
+            raise TypeError(f"lr must be a finite number above 0 or one of {', '.join(STEP_RULES)}, got {lr!r}")
+        return lr
     return validate.as_number(lr, "lr", above=0)
 
 
-def start_from(w0: Any, objective: MSE) -> np.ndarray:
-    """The first parameters as float64, an intercept of 0 added where one is fitted and none was given."""
-    size = objective.n_features + objective.fit_intercept
+def starts_from(w0: Any, n_features: int, fit_intercept: bool, n_targets: int | None) -> np.ndarray:
+    """The first parameters as float64, a row for each target, an intercept of 0 added where none was given."""
+    size = n_features + fit_intercept
+    starts = np.zeros((n_targets or 1, size))
     if w0 is None:
-        return np.zeros(size)
+        return starts
     given = validate.as_array(w0, "w0")
-    shapes = {(objective.n_features,), (size,)}
+    shapes = {(length,) if n_targets is None else (length, n_targets) for length in (n_features, size)}
     if given.shape not in shapes:
         raise ValueError(f"w0 must have shape {' or '.join(map(str, sorted(shapes)))}, got {given.shape}")
     validate.refuse_nonfinite(w0=given)
-    w = np.zeros(size)
-    w[: len(given)] = given
-    return w
+    starts[:, : len(given)] = given.T
+    return starts
 
 
-def as_result(outcome: Outcome, solver: str, history: History, n_features: int, dtype: np.dtype) -> FitResult:
+def as_result(outcome: Outcome, choice: Choice, history: History, n_features: int, dtype: np.dtype) -> FitResult:
     return FitResult(
         coef=outcome.w[:n_features].astype(dtype),
         intercept=float(outcome.w[n_features]) if len(outcome.w) > n_features else 0.0,
@@ -141,7 +241,8 @@ def as_result(outcome: Outcome, solver: str, history: History, n_features: int, 
         n_passes=outcome.n_passes,
         converged=outcome.converged,
         stop_reason=outcome.stop_reason,
-        solver=solver,
+        solver=choice.solver,
+        choice=choice.reason,
         lr=outcome.lr,
         optimality=outcome.optimality,
         gap_bound=outcome.gap_bound,
@@ -235,4 +336,4 @@ class Moments(SecondMoments):
             lr=None,
             n_passes=0,
         )
-        return as_result(outcome, "moments", history, self.n_features, np.dtype(np.float64))
+        return as_result(outcome, Choice("moments", "of moments alone"), history, self.n_features, np.dtype(np.float64))

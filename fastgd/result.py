@@ -32,12 +32,12 @@ class FitResult:
 
     Attributes
     ----------
-    coef : ndarray of shape (n_features,)
+    coef : ndarray of shape (n_features,) or (n_features, n_targets)
         In units of y per unit of the column; float32 if X was, else float64.
-    intercept : float
+    intercept : float or ndarray of shape (n_targets,)
         In units of y; 0.0 if none was fitted.
     loss : float
-        F = sum_i s_i r_i^2 / sum_i s_i + l2 |coef|^2, in units of y squared.
+        F = sum_i s_i r_i^2 / sum_i s_i + l1 |coef|_1 + l2 |coef|^2, in units of y squared. Of several targets, the sum.
     n_iter : int
         Updates of the parameters.
     n_passes : int
@@ -46,6 +46,8 @@ class FitResult:
         Whether the optimality met `tol`, or the gradient the level of its rounding.
     stop_reason : str
     solver : str
+    choice : str
+        Why this solver: the figures that "auto" went by. `explain` puts all of it in words.
     lr : float or None
         The step size used; None for solvers that have none.
     optimality : float
@@ -55,17 +57,22 @@ class FitResult:
         Upper bound of F(w) - F*, in units of y squared; NaN where no strong-convexity constant is at hand.
     history : dict of ndarray
         ``iteration``, ``loss`` (F), ``grad_norm`` (Euclidean, in the user's units) and ``seconds``; entry k after k
-        updates, so entry 0 is the start.
+        updates, so entry 0 is the start. With a validation set also ``val_loss``. Of several targets, ``loss`` and
+        ``val_loss`` are sums in which a target that has ended keeps its last value.
+
+    Of several targets, `n_iter` and `optimality` are the largest, `n_passes` and `gap_bound` sums, and `converged` says
+    whether all have.
     """
 
     coef: np.ndarray
-    intercept: float
+    intercept: float | np.ndarray
     loss: float
     n_iter: int
     n_passes: int
     converged: bool
     stop_reason: str
     solver: str
+    choice: str
     lr: float | None
     optimality: float
     gap_bound: float
@@ -79,6 +86,19 @@ class FitResult:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def explain(self) -> str:
+        """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""
+        gap = f"no bound on the gap, optimality {self.optimality:.3g}"
+        if np.isfinite(self.gap_bound):
+            gap = f"at most {self.gap_bound:.3g} above the optimum, optimality {self.optimality:.3g}"
+        return "\n".join(
+            [
+                f"{self.solver}: {self.choice}",
+                f"{self.n_iter:,} iterations, {self.n_passes:,} passes over X: {self.stop_reason}",
+                f"loss {self.loss:.6g}, {gap}",
+            ]
+        )
+
     def predict(self, X: Any) -> np.ndarray:
         """Predictions X coef + intercept.
 
@@ -88,7 +108,7 @@ class FitResult:
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,) or (n_samples, n_targets)
             In the dtype of `coef`, or float64 if X is.
 
         Raises
@@ -106,27 +126,60 @@ class FitResult:
         return out
 
 
-def predict_dense(X: np.ndarray, coef: np.ndarray, intercept: float, dtype: np.dtype) -> np.ndarray:
+def predict_dense(X: np.ndarray, coef: np.ndarray, intercept: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
     """X coef + intercept in this dtype, which X is converted to piece by piece."""
-    out = np.empty(len(X), dtype)
+    out = np.empty((len(X), *coef.shape[1:]), dtype)
     rows = max(1, PREDICT_BYTES // (X.shape[1] * dtype.itemsize))
     coef = coef.astype(dtype, copy=False)
     for start in range(0, len(X), rows):
         part = slice(start, start + rows)
         np.matmul(X[part].astype(dtype, copy=False), coef, out=out[part])
-    out += dtype.type(intercept)
+    out += np.asarray(intercept, dtype)
     return out
 
 
-def predict_sparse(X: CSR, coef: np.ndarray, intercept: float, dtype: np.dtype) -> np.ndarray:
+def predict_sparse(X: CSR, coef: np.ndarray, intercept: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
     """X coef + intercept, summed in double, in this dtype."""
+    if coef.ndim == 2:
+        columns = zip(coef.T, np.broadcast_to(intercept, coef.shape[1:]), strict=True)
+        return np.column_stack([predict_sparse(X, column, float(b), dtype) for column, b in columns])
     out = np.empty(len(X), dtype)
     w = coef.astype(np.float64)
     start = 0
     for block in sparse_blocks(X, None, None):
         for rows in block.pieces():
             part = np.empty(len(rows))
-            _sparse.predict(rows, w, intercept, part)
+            _sparse.predict(rows, w, float(intercept), part)
             out[start : start + len(rows)] = part
             start += len(rows)
     return out
+
+
+def side_by_side(results: list[FitResult]) -> FitResult:
+    """The fits of several targets as one."""
+    longest = max((r.history for r in results), key=lambda history: len(history["loss"]))
+    history = dict(longest)
+    for name in {"loss", "val_loss"} & history.keys():
+        history[name] = np.sum([kept_on(r.history[name], len(longest[name])) for r in results], axis=0)
+    norms = [kept_on(r.history["grad_norm"], len(longest["loss"])) for r in results]
+    history["grad_norm"] = np.sqrt(np.sum(np.square(norms), axis=0))
+    return FitResult(
+        coef=np.column_stack([r.coef for r in results]),
+        intercept=np.array([r.intercept for r in results]),
+        loss=sum(r.loss for r in results),
+        n_iter=max(r.n_iter for r in results),
+        n_passes=sum(r.n_passes for r in results),
+        converged=all(r.converged for r in results),
+        stop_reason="; ".join(dict.fromkeys(r.stop_reason for r in results)),
+        solver=results[0].solver,
+        choice=results[0].choice,
+        lr=results[0].lr if len({r.lr for r in results}) == 1 else None,
+        optimality=max(r.optimality for r in results),
+        gap_bound=sum(r.gap_bound for r in results),
+        history=history,
+    )
+
+
+def kept_on(values: np.ndarray, length: int) -> np.ndarray:
+    """As many values as that, the last one again and again."""
+    return np.append(values, np.full(length - len(values), values[-1]))

@@ -364,6 +364,9 @@ def test_wrong_number_of_columns(columns):
 @pytest.mark.parametrize("shape", WRONG_ROWS)
 @pytest.mark.parametrize(("entry", "name"), [(e, n) for e, n in ARGUMENTS if n in ("y", "sample_weight")])
 def test_wrong_shape_of_what_has_one_entry_a_row(entry, name, shape):
+    if name == "y" and shape == (N, 2) and entry.startswith("fit("):
+        assert call(entry, good() | {name: np.ones(shape), "w0": None}).shape == (D, 2)
+        return
     with refusal(ValueError, f"{name} must have shape ({N},)", f"got {shape}"):
         call(entry, good() | {name: np.ones(shape)})
 

@@ -149,6 +149,7 @@ def check_columns(problem: Problem, kernel: str) -> None:
         # The weight of the rows that do not hold a column is a difference of sums of n weights each.
         rest = bounds.gamma(2 * n + 4) * problem.doubles()[2].sum() * np.abs(np.append(shift, 0.0))
         bound = bounds.columns_bound(panel, z) + np.concatenate([rest, rest * np.abs(np.append(shift, 0.0))])
+        bound += bounds.TINY[np.dtype(np.float64)] * problem.doubles()[2].sum()  # of s (z z), if z z underflows
         expected = np.concatenate(reference.column_sums(X, y, s, shift.tolist()))
         assert_within(*everywhere(blocks_of(problem), run_columns), expected, bound)
 
@@ -425,7 +426,7 @@ def test_moments_take_sparse_and_dense_parts_together() -> None:
 def test_auto_fills_in_zeros_only_where_they_are_few() -> None:
     y = np.ones(20_000)
     for d, held, solver in [(20, 2, "moments"), (1_000, 50, "moments"), (20_000, 2, "gd")]:
-        assert choose(fg.MSE(random_rows(len(y), d, held), y)) == solver
+        assert choose(fg.MSE(random_rows(len(y), d, held), y)).solver == solver
 
 
 def test_empty_columns_are_no_underflow() -> None:

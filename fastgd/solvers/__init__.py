@@ -1,5 +1,5 @@
-"""The methods, one file each, behind one interface: an objective and options in, an `Outcome` out."""
+"""The methods, one file each, behind one interface: objective, options and monitor in, an `Outcome` out."""
 
-from fastgd.solvers._chooser import SOLVERS, choose
+from fastgd.solvers._chooser import SOLVERS, Choice, choose
 
-__all__ = ["SOLVERS", "choose"]
+__all__ = ["SOLVERS", "Choice", "choose"]

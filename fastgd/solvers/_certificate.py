@@ -12,6 +12,8 @@ itself is small, the second measure of Paige and Saunders (LSQR, ACM TOMS 8, 198
 taken instead: |r| / (|X|_F |w| + |y|). Each bounds the backward error: w is the exact optimum of a problem whose X and
 y differ from the given ones by no more than that, relatively.
 
+With a penalty l1 |w|_1, g is the shortest subgradient of F.
+
 No gradient can be computed better than the rounding of its residuals allows; `noise` estimates that level, and a
 gradient below it counts as zero.
 """
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["Geometry", "judge"]
+__all__ = ["Geometry", "judge", "shortest"]
 
 
 class Geometry:
@@ -31,7 +33,7 @@ class Geometry:
     shift, sums, squares : ndarray
         Of the columns of [X, y, 1], as `fastgd.objective.column_moments` gives them.
     fit_intercept : bool
-    l2 : float
+    l2, l1 : float
     dtype : dtype
         In which dot products were computed.
     """
@@ -45,6 +47,7 @@ class Geometry:
         fit_intercept: bool,
         l2: float,
         dtype: np.dtype,
+        l1: float = 0.0,
     ) -> None:
         weight = sums[-1]
         offset = sums[:-1] / weight
@@ -56,6 +59,7 @@ class Geometry:
         self.weight = float(weight)
         self.fit_intercept = fit_intercept
         self.l2 = l2
+        self.l1 = l1
         self.means = means[:-1] if fit_intercept else np.zeros(len(means) - 1)
         self.y_mean = float(means[-1]) if fit_intercept else 0.0
         lengths = np.sqrt(centred if fit_intercept else raw)
@@ -75,26 +79,37 @@ class Geometry:
         Parameters
         ----------
         w, grad : ndarray
-            Parameters and the gradient of F there, the intercept last if one is fitted.
+            Parameters and the gradient there of F less the l1 penalty, the intercept last if one is fitted.
         loss : float
             F(w).
         """
         coef = w[: len(self.lengths)]
-        residual = np.sqrt(max(loss - self.l2 * float(coef @ coef), 0.0) * self.weight)
+        penalty = self.l2 * float(coef @ coef) + self.l1 * float(np.abs(coef).sum())
+        residual = np.sqrt(max(loss - penalty, 0.0) * self.weight)
+        plain = self.l2 == self.l1 == 0
         reach = float(np.linalg.norm(self.raw_lengths * coef)) + self.raw_y_length
-        if self.l2 == 0.0 and residual <= 8 * self.eps * reach:
+        if plain and residual <= 8 * self.eps * reach:
             return 0.0, 0.0
         scaled, intercept = self.split(grad)
+        scaled = shortest(coef, scaled, self.l1)
         with np.errstate(divide="ignore", invalid="ignore"):
             cosines = np.where(self.lengths > 0, scaled / self.lengths, 0.0) * (self.weight / 2)
         cosines = np.append(cosines, intercept * np.sqrt(self.weight) / 2) if self.fit_intercept else cosines
         with np.errstate(divide="ignore", invalid="ignore"):
             optimality = float(np.linalg.norm(cosines) / (np.sqrt(len(cosines)) * residual)) if cosines.any() else 0.0
             noise = float(self.eps * reach / residual)
-        if self.l2 == 0.0:
+        if plain:
             spread = np.sqrt(len(coef)) * float(np.linalg.norm(self.lengths * coef)) + self.y_length
             optimality = min(optimality, residual / spread if spread > 0 else np.inf)
         return float(optimality), noise
+
+
+def shortest(coef: np.ndarray, slope: np.ndarray, l1: float) -> np.ndarray:
+    """The shortest subgradient of a function with this slope plus l1 |coef|_1."""
+    if l1 == 0:
+        return slope
+    at_zero = np.sign(slope) * np.maximum(np.abs(slope) - l1, 0.0)
+    return np.where(coef != 0, slope + l1 * np.sign(coef), at_zero)
 
 
 def judge(tol: float, optimality: float, noise: float) -> tuple[bool, str]:

@@ -9,6 +9,8 @@ they come. A pass over sparse rows takes the time of their entries only, the Gra
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastgd._csr import CSR
@@ -16,9 +18,27 @@ from fastgd.objective import MSE
 from fastgd.solvers import gd, moments
 from fastgd.solvers._interface import Solver
 
-__all__ = ["SOLVERS", "choose"]
+__all__ = ["SOLVERS", "Choice", "choose"]
 
-SOLVERS: dict[str, Solver] = {"gd": gd.solve, "moments": moments.solve}
+
+class Method(NamedTuple):
+    """A solver, and the options of `fit` that it has a use for, besides those that all have."""
+
+    solve: Solver
+    uses: frozenset[str]
+
+
+class Choice(NamedTuple):
+    """A solver by its name, and why it was taken, in one line."""
+
+    solver: str
+    reason: str
+
+
+SOLVERS: dict[str, Method] = {
+    "moments": Method(moments.solve, moments.USES),
+    "gd": Method(gd.solve, gd.USES),
+}
 
 #: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
 GRAM_PASSES = 0.08
@@ -30,12 +50,15 @@ EXPECTED_ITERATIONS = 5_000
 MOMENTS_BYTES = 1 << 32
 
 
-def choose(objective: MSE) -> str:
+def choose(objective: MSE) -> Choice:
     """The cheaper of the solvers for this objective."""
     d, n = objective.n_features, len(objective.X)
     factoring = 10 * d / n if n <= d else d / (3 * n)
     in_passes = GRAM_PASSES * d * (1 + factoring) * dense_passes(objective.X) + 2
-    return "moments" if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES else "gd"
+    figures = f"the second moments take {in_passes:.3g} passes over X, {EXPECTED_ITERATIONS:,} are expected of descent"
+    if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES:
+        return Choice("moments", figures)
+    return Choice("gd", figures)
 
 
 def dense_passes(X: np.ndarray | CSR) -> float:

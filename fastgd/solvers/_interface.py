@@ -1,64 +1,44 @@
-"""What every solver is given and what it gives back."""
+"""What every solver is given and what it gives back.
+
+A solver is a function of an objective, the caller's options and a monitor, and returns an `Outcome`. It shows each of
+its iterates to the monitor, the start first, and ends when the monitor has a reason to. So all of them have the same
+history, tolerance, early stopping, callbacks and protection against divergence, and each file holds its method alone.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from fastgd.objective import MSE
+from fastgd.solvers._monitor import Monitor, Outcome
 
-__all__ = ["History", "Options", "Outcome", "Solver"]
+__all__ = ["Options", "Outcome", "Solver"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Options:
-    """What the caller of `fit` asked for. A step size of None means "auto"."""
+    """What the caller of `fit` asked for, validated.
 
-    tol: float
-    max_iter: int
-    lr: float | None
+    `lr` is a step size, or the name of a rule that finds one: "auto", "backtracking", "bb". `w0` are the first
+    parameters, float64, the intercept last if one is fitted. `l1` is not part of the objective, which is smooth:
+    solvers that can, add l1 |w|_1 to what it gives. Those from `batch_size` on are for stochastic solvers.
+    """
+
     w0: np.ndarray
+    tol: float = 1e-8
+    max_iter: int = 1000
+    lr: float | str = "auto"
+    l1: float = 0.0
+    momentum: float = 0.0
+    nesterov: bool = False
+    batch_size: int = 1
+    schedule: str = "auto"
+    power_t: float = 0.25
+    average: bool = True
+    random_state: int = 0
 
 
-@dataclass
-class History:
-    """The losses and gradient norms of the iterates, and the seconds since the start of the fit."""
-
-    start: float = field(default_factory=time.perf_counter)
-    loss: list[float] = field(default_factory=list)
-    grad_norm: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    def add(self, loss: float, grad: np.ndarray) -> None:
-        self.loss.append(loss)
-        self.grad_norm.append(float(np.sqrt(grad @ grad)))
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        return {
-            "iteration": np.arange(len(self.loss)),
-            "loss": np.array(self.loss),
-            "grad_norm": np.array(self.grad_norm),
-            "seconds": np.array(self.seconds),
-        }
-
-
-@dataclass
-class Outcome:
-    """Where a solver ended: parameters (float64, an intercept last), what F and its gradient are there, and why."""
-
-    w: np.ndarray
-    loss: float
-    optimality: float
-    gap_bound: float
-    n_iter: int
-    converged: bool
-    stop_reason: str
-    lr: float | None
-    n_passes: int
-
-
-Solver = Callable[[MSE, Options, History], Outcome]
+Solver = Callable[[MSE, Options, Monitor], Outcome]

@@ -20,10 +20,13 @@ from fastgd import _moments
 from fastgd._spectrum import largest_eigenvalue
 from fastgd.objective import MSE, ROUNDING, SecondMoments
 from fastgd.solvers._certificate import Geometry, judge
-from fastgd.solvers._interface import History, Options, Outcome
+from fastgd.solvers._interface import Options, Outcome
+from fastgd.solvers._monitor import Monitor
 
-__all__ = ["NormalEquations", "solve"]
+__all__ = ["USES", "NormalEquations", "solve"]
 
+#: Options of `fit` that it has a use for.
+USES: frozenset[str] = frozenset()
 #: Rows from which on, and so many for each column, float32 data is first summed in float32: rounding errors of
 #: different tiles then average out, and the time of a pass counts.
 NARROW_ROWS = 4096
@@ -186,26 +189,27 @@ class NormalEquations:
         return -self.scale * step, -intercept / 2, gain
 
 
-def solve(objective: MSE, options: Options, history: History) -> Outcome:
+def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Solve from the moments, then take one exact pass for the certificate and as many as it asks for to refine."""
     n, d = len(objective.X), objective.n_features
     narrow = n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d)
     moments = SecondMoments(d, objective.n_threads, dtype=None if narrow else np.float64)
     moments.update(objective.X, objective.y, objective.sample_weight)
-    return solve_from(moments, objective, options, history)
+    return solve_from(moments, objective, options, monitor)
 
 
-def solve_from(moments: SecondMoments, objective: MSE, options: Options, history: History) -> Outcome:
+def solve_from(moments: SecondMoments, objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """`solve`, with the moments of the objective's data at hand."""
     equations = NormalEquations(moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype)
-    passes = 1
+    history = monitor.history
+    monitor.extra_passes += 1
     if equations.blurred:
         moments = SecondMoments(moments.n_features, objective.n_threads, dtype=np.float64)
         moments.update(objective.X, objective.y, objective.sample_weight)
         equations = NormalEquations(
             moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype
         )
-        passes = 2
+        monitor.extra_passes += 1
     history.add(*loss_and_grad(moments, options.w0, objective.fit_intercept, objective.l2))
     coef = in_dtype(equations.solution(), objective)
     offset = 0.0
@@ -237,7 +241,7 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, history
         converged=converged,
         stop_reason=reason,
         lr=None,
-        n_passes=objective.n_passes + passes,
+        n_passes=monitor.n_passes,
     )
 
 
