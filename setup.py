@@ -36,7 +36,11 @@ KERNEL_FLAGS = ["--param", "max-completely-peel-times=7", "-fno-loop-unroll-and-
 # Entries of sparse rows are met one by one; gcc would put vectors of them together element by element. So it would of
 # the addresses of a panel's rows, which costs a quarter of the time; and it would make longer chains of their sums,
 # which are written as vectors in the order they need.
-KERNEL_FLAGS_OF = {"sparse": ["-fno-tree-vectorize"], "sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"]}
+KERNEL_FLAGS_OF = {
+    "mse": ["-fno-associative-math"],
+    "sparse": ["-fno-tree-vectorize"],
+    "sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
+}
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:
     FLAGS, KERNEL_FLAGS, KERNEL_FLAGS_OF, KERNEL_MACROS = ["-O1", "-g"], [], {}, []

@@ -23,7 +23,9 @@ __all__ = ["Block", "Native", "row_blocks", "sparse_blocks"]
 BLOCK_BYTES = 1 << 21   # a pass over fewer bytes is too short to share among threads
 PIECE_BYTES = 1 << 19
 MAX_BLOCKS = 32
-WHOLE_TILES = 256       # blocks end where the kernels' tiles do
+WHOLE_TILES = 256       # blocks end where the kernels' tiles do,
+WHOLE_PANELS = 8        # and of rows so wide that few of them are a block, where panels do
+LEAST_ROWS = 128        # in a block: the sums that are kept for each stay below 2 % of X
 LONG_RUN = 4096         # rows that a block keeps together where columns are contiguous
 SUMS_SHARE = 50         # sums of sparse blocks take at most this fraction of X's bytes
 
@@ -85,10 +87,11 @@ class ConvertedSparseBlock:
 def rows_per_block(n_samples: int, row_bytes: int, least: int) -> int:
     """Rows in a block: at most MAX_BLOCKS blocks, each of at least BLOCK_BYTES and `least` rows."""
     rows = max(-(-n_samples // MAX_BLOCKS), -(-BLOCK_BYTES // row_bytes), least)
-    return -(-rows // WHOLE_TILES) * WHOLE_TILES
+    whole = WHOLE_TILES if rows > WHOLE_TILES else WHOLE_PANELS
+    return -(-rows // whole) * whole
 
 
-def row_blocks(X: np.ndarray | CSR, y: np.ndarray | None, s: np.ndarray | None, least: int = 512) -> list[Block]:
+def row_blocks(X: np.ndarray | CSR, y: np.ndarray | None, s: np.ndarray | None, least: int = LEAST_ROWS) -> list[Block]:
     """The blocks of an array, in order.
 
     Parameters

@@ -1,4 +1,5 @@
 compiler: str
 scatters_fast: bool
+streams: int
 
 def levels() -> tuple[str, ...]: ...

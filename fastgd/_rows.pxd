@@ -8,6 +8,10 @@ cdef bint native(object array) except -1
 cdef void fill_targets(Targets *targets, object y, object s) noexcept
 
 
+# Places of memory that rows are read in at once (see Rows).
+cdef Py_ssize_t streams
+
+
 cdef class RowBlock:
     cdef Rows rows
     cdef readonly bint is_float     # X is float32, else float64

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+def use_streams(count: int) -> None: ...
 def is_native(array: np.ndarray) -> bool: ...
 
 class RowBlock:

@@ -23,6 +23,7 @@ ctypedef struct Rows:
     Py_ssize_t d            # columns
     Py_ssize_t x_row        # strides in elements, of any sign
     Py_ssize_t x_col
+    Py_ssize_t streams      # places of the block that are best read at the same time: 1 or 4
     Targets targets
 
 

@@ -89,6 +89,8 @@ class MSE(_mse.DenseMSE):
         self.dtype = validate.kernel_dtype(self.X.dtype)
         self.blocks: list[Block] = row_blocks(self.X, self.y, self.sample_weight)
         only = self.blocks[0] if len(self.blocks) == 1 and isinstance(self.blocks[0], RowBlock) else None
+        if only is not None and next(iter(only.pieces())) is not only:
+            only = None     # one call of the kernel would keep Ctrl-C waiting
         self._doors: Any = _sparse if isinstance(self.X, CSR) else _mse
         super().__init__(
             (*(self.X.arrays if isinstance(self.X, CSR) else (self.X,)), self.y, self.sample_weight),

@@ -47,4 +47,7 @@ def levels() -> tuple[str, ...]:
 
 #: Whether scattered stores are faster than as many single ones: to AMD's processors of level 4 they are microcode.
 scatters_fast: bool = bool(fastgd_intel())
+#: Places of memory that a core reads fastest side by side. Intel's keep more cache lines under way from several
+#: sequential streams than from one; AMD's do best with one (both measured).
+streams: int = 4 if fastgd_intel() else 1
 compiler: str = FASTGD_COMPILER.decode()

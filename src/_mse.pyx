@@ -12,7 +12,7 @@ from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport INFINITY, fabs, isfinite
 from libc.string cimport memcpy, memset
 
-from fastgd._rows cimport RowBlock
+from fastgd._rows cimport RowBlock, streams
 from fastgd._types cimport MSEKernels, Rows, mse_fn, real
 
 cnp.import_array()
@@ -47,6 +47,7 @@ cdef inline Rows c_rows(const real *X, const real *y, const real *s, Py_ssize_t 
     rows.d = d
     rows.x_row = d
     rows.x_col = rows.targets.y_step = rows.targets.s_step = 1
+    rows.streams = streams
     rows.targets.y_is_float = rows.targets.s_is_float = real is float
     return rows
 
@@ -641,6 +642,7 @@ cdef bint short_rows(object X, object y, Rows *rows) noexcept:
     rows.targets.s = NULL
     rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
     rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+    rows.streams = streams
     rows.targets.y_step = cnp.PyArray_STRIDE(y, 0) // cnp.PyArray_ITEMSIZE(y)
     rows.targets.y_is_float = cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT
     rows.targets.s_step = rows.targets.s_is_float = 0

@@ -8,7 +8,20 @@ cnp.import_array()
 
 cdef enum:
     PIECE = 1 << 24     # bytes of X between two looks at Ctrl-C
-    LONG_RUN = 4096     # rows that a piece keeps together where columns are contiguous
+    LONG_RUN = 4096     # rows that a piece keeps together where columns are contiguous,
+    LONG_PIECE = 1 << 28    # unless they are more than so many bytes
+    LEAST_ROWS = 16     # in a piece: what each takes for its sums stays small beside it
+
+
+streams = 1     # `fastgd._kernels` sets what is best on this CPU
+
+
+def use_streams(Py_ssize_t count):
+    """Read blocks made from now on in so many places at once, 1 or 4."""
+    global streams
+    if count != 1 and count != 4:
+        raise ValueError(f"streams are 1 or 4, got {count}")
+    streams = count
 
 
 cdef bint native(object array) except -1:
@@ -74,6 +87,7 @@ cdef class RowBlock:
         self.rows.d = cnp.PyArray_DIM(X, 1)
         self.rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
         self.rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+        self.rows.streams = streams
         fill_targets(&self.rows.targets, y, s)
 
     def __len__(self):
@@ -82,7 +96,9 @@ cdef class RowBlock:
     def pieces(self):
         """Parts of the block, in order, each so short that Ctrl-C is heard in time: itself if it is."""
         cdef Py_ssize_t row_bytes = self.rows.d * (4 if self.is_float else 8)
-        cdef Py_ssize_t rows = max(PIECE // row_bytes, <Py_ssize_t> (LONG_RUN if self.rows.x_row == 1 else 1))
+        cdef Py_ssize_t rows = max(PIECE // row_bytes, <Py_ssize_t> LEAST_ROWS)
+        if self.rows.x_row == 1:
+            rows = max(rows, min(<Py_ssize_t> LONG_RUN, LONG_PIECE // row_bytes))
         if rows >= self.rows.n:
             return (self,)
         return (self.part(start, start + rows) for start in range(0, self.rows.n, rows))

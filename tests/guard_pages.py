@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastgd import _kernels, _moments, _mse, _sgd, _sparse
+from fastgd import _cpu, _kernels, _moments, _mse, _rows, _sgd, _sparse
 from fastgd._csr import CSR
 from fastgd._rows import RowBlock
 from fastgd._sparse import SparseBlock
@@ -90,10 +90,14 @@ def main() -> None:
                 for X in layouts(fences[0], data[0]):
                     for y, s in zip(layouts(fences[1], data[1]), layouts(fences[2], data[2]), strict=True):
                         block = RowBlock(X, y, s)
+                        _rows.use_streams(5 - _cpu.streams)
+                        other = RowBlock(X, y, s)
+                        _rows.use_streams(_cpu.streams)
                         for level in _kernels.available():
                             _kernels.use(level)
                             _mse.add_value(block, w, 0.5, np.zeros(d + 2))
                             _mse.add_sums(block, w, 0.5, np.zeros(d + 2))
+                            _mse.add_sums(other, w, 0.5, np.zeros(d + 2))
                             _sgd.run(block, _sgd.State(w), np.arange(n), np.array([0.01]))
                             if d < 34:
                                 _moments.add_gram(block, shift, np.zeros((d + 2) ** 2))

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from strategies import LAYOUTS, SIZES, Problem, make_problem, problems
 
 import fastgd as fg
-from fastgd import _blocks, _engine, _kernels, _moments, _mse, reference
+from fastgd import _blocks, _cpu, _engine, _kernels, _moments, _mse, _rows, reference
 from fastgd._blocks import row_blocks
 from fastgd._engine import sum_blocks
 from fastgd._rows import RowBlock
@@ -51,6 +51,16 @@ def running_at(level: str) -> Iterator[None]:
         yield
     finally:
         _kernels.use(before)
+
+
+@contextmanager
+def reading_places(count: int) -> Iterator[None]:
+    """Blocks that are read in so many places at once."""
+    _rows.use_streams(count)
+    try:
+        yield
+    finally:
+        _rows.use_streams(_cpu.streams)
 
 
 def everywhere(blocks: dict[str, object], run: Callable[[object], np.ndarray]) -> tuple[list[str], np.ndarray]:
@@ -119,7 +129,10 @@ def check_sums(kernel: str, problem: Problem, layouts: tuple[str, ...] = tuple(L
         add(block, problem.w, problem.b, out)
         return out
 
-    names, computed = everywhere({name: row_block(problem, name) for name in layouts}, run)
+    blocks = {name: row_block(problem, name) for name in layouts}
+    with reading_places(5 - _cpu.streams):  # 4 where this CPU takes 1, and 1 where it takes 4
+        blocks |= {f"{name}, in other streams": row_block(problem, name) for name in layouts[:2]}
+    names, computed = everywhere(blocks, run)
     assert_within(names, computed, expected, bound)
 
 

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import os
 
-from fastgd import _cpu
+from fastgd import _cpu, _rows
 
 LEVELS = ("baseline", "x86-64-v3", "x86-64-v4")
 
@@ -62,4 +62,5 @@ def _module(name: str, level: str) -> str:
 
 
 current = ""
+_rows.use_streams(_cpu.streams)
 use(choose(os.environ.get("FASTGD_ISA")))

@@ -15,18 +15,20 @@ The shape of X decides the shape of the loop:
 ==================================  ====================================================================
 rows closer together than columns   column by column over tiles of rows that stay in the cache
                                     (`sum_columns`); copied into a buffer first unless x_row is 1
-rows of up to 64 bytes              blocks of LANES rows, transposed (`sum_rows_short`)
 rows of up to NARROW_BYTES          w and the gradient stay in registers (`sum_rows_narrow`)
-wider                               panels of up to PANEL rows: their dot products together, then one
-                                    update of the gradient by all of them (`sum_rows_wide`)
+wider                               panels of up to PANEL rows: their dot products, then one update of the
+                                    gradient by all of them (`sum_rows_wide`)
 ==================================  ====================================================================
 
-The row kernels follow several places of the block at once, each in address order, and ask for what comes next:
-a core that reads several sequential streams keeps more cache lines under way than one that reads a single
-stream. Both halves of the work on a panel ask for half of the next one, so that the memory is never idle.
+In which order rows are read depends on the CPU, as `Rows.streams` tells. Intel's cores keep more cache lines under way
+from several sequential streams than from one: the row kernels then follow several places of the block at once, each in
+address order, and ask for what comes next; both halves of the work on a panel ask for half of the next one, so that
+the memory is never idle. AMD's follow one stream best, and prefetches only disturb them; but where a row is much
+longer than what the nearest cache holds (FAR_BYTES) they do better the other way, too.
 
 Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py). Sums are written in lanes, because it is compiled without
+leave to reorder them: that would read the lines of a row in any order, and the memory's own prefetching goes by it.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -39,31 +41,56 @@ from fastgd._types cimport MSEKernels, Rows, real
 
 cdef enum:
     VECTOR = 64             # bytes
-    LANES = 16              # rows of a block that is transposed; elements that a wide row is gone through by
+    LANES = 16              # elements that a wide row is gone through by
     NARROW_BYTES = 512      # w and the gradient of a narrow row then fill 16 of AVX-512's 32 registers
     LANES_MAX = 128         # NARROW_BYTES of float
-    STREAMS = 4             # of narrow rows
-    TOGETHER = 3            # groups, up to which the lanes of several rows are added up together
+    STREAMS = 4             # of narrow rows, where there are several; and rows that are taken together
     PANEL = 8               # of wide rows, at most
-    PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache
+    PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache,
+    NEAR_BYTES = 1 << 14    # and of the L1 cache, what rows may take that are not to leave it
+    SHORT_ROW = 1 << 10     # bytes
+    FAR_BYTES = 1 << 14
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
     TILE = 256              # rows
-    TILE_MAX = 512          # rows in a tile of columns, so that what is kept for each row stays in L1
+    SHORT_TILE = 64         # narrow rows: to load the targets of more interrupts the reading of X for too long
+    TILE_MAX = 1024         # rows in a tile of columns, so that what is kept for each row stays in L1,
+    RUN = 512               # and of which a column's sum is carried in double
     LONG_RUN = 4096         # rows in a tile that does not fit TILE_BYTES
     FEW = 4                 # columns: fewer vectors to a row than it takes to add up their lanes
     SHORT_RUN = 640         # bytes of a column that are not worth a visit for themselves
-    TILE_BYTES = 1 << 20    # what a tile of columns may take of the L2 cache
+    TILE_BYTES = 1 << 21    # what a tile of columns may take of the L2 cache
 
 
 cdef extern from *:
     """
     static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+    static inline void prefetch_to_l2(const void *address) { __builtin_prefetch(address, 0, 2); }
     """
     void prefetch_line(const void *address) noexcept nogil
+    void prefetch_to_l2(const void *address) noexcept nogil
 
-cdef extern from "lanes.h":
-    void four_sums_f32(const float *partial, float *out) noexcept nogil
-    void four_sums_f64(const double *partial, double *out) noexcept nogil
+cdef extern from "rows.h":
+    ctypedef struct Fours:
+        const void *x
+        Py_ssize_t apart
+        Py_ssize_t step
+        Py_ssize_t tail
+        Py_ssize_t ahead
+        Py_ssize_t count
+        const double *target
+        const double *weight
+        Py_ssize_t run
+        Py_ssize_t turn
+        double loss[4]
+        double residual[4]
+    void sum_fours_f32(Fours *rows, const float *w, float *g_out, int groups, int copies) noexcept nogil
+    void sum_fours_f64(Fours *rows, const double *w, double *g_out, int groups, int copies) noexcept nogil
+    float wide_dot_f32(const float *x, const float *w, const float *last, Py_ssize_t d) noexcept nogil
+    double wide_dot_f64(const double *x, const double *w, const double *last, Py_ssize_t d) noexcept nogil
+    void wide_add_f32(const float **x, const float *c, Py_ssize_t d, float *g, int height) noexcept nogil
+    void wide_add_f64(const double **x, const double *c, Py_ssize_t d, double *g, int height) noexcept nogil
+    float sum_of_16_f32(const float *partial) noexcept nogil
+    double sum_of_16_f64(const double *partial) noexcept nogil
 
 
 ctypedef struct Tile:
@@ -87,12 +114,6 @@ ctypedef struct Tile:
     double weight[TILE]
 
 
-ctypedef struct LaneSums:
-    # The loss and the residual of a tile whose rows are in lanes, by lane.
-    double loss[LANES]
-    double residual[LANES]
-
-
 # ---- the walk over the rows --------------------------------------------------------------------------------------
 
 cdef inline void start_tiles(Tile *tile, double b) noexcept nogil:
@@ -104,12 +125,15 @@ cdef inline void start_tiles(Tile *tile, double b) noexcept nogil:
 
 
 cdef inline void follow(
-    Tile *tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t streams, Py_ssize_t unit
+    Tile *tile, Py_ssize_t start, Py_ssize_t count, Py_ssize_t streams, Py_ssize_t unit, Py_ssize_t most
 ) noexcept nogil:
-    """Go on with so many rows from `start` on, in streams of a multiple of `unit` rows, and those left over."""
+    """Go on with so many rows from `start` on, in streams of a multiple of `unit` rows, and those left over.
+
+    A tile has `most` rows, TILE at most.
+    """
     tile.start = start
     tile.streams = streams
-    tile.run = TILE // streams
+    tile.run = most // streams
     tile.length = count // (streams * unit) * unit
     tile.left = count - streams * tile.length
     tile.next = 0
@@ -173,7 +197,7 @@ cdef Py_ssize_t rows_in_place(const Rows *rows, Py_ssize_t lanes) noexcept nogil
 #
 # A row is held in groups of as many elements as a vector has, the last of them x[d - lanes : d]: it overlaps the group
 # before where d is no multiple, so that nothing outside the row is read. The lanes of w that repeat a column are zero,
-# and what they collect of the gradient is dropped.
+# and what they collect of the gradient is dropped. A row shorter than a vector is read together with what follows it.
 
 cdef inline Py_ssize_t lanes_of(real like) noexcept nogil:
     return VECTOR // <Py_ssize_t> sizeof(real)
@@ -186,16 +210,16 @@ cdef inline Py_ssize_t before_last(Py_ssize_t d, Py_ssize_t lanes) noexcept nogi
 
 cdef inline void spread(const double *w, Py_ssize_t d, real *w_lanes) noexcept nogil:
     """w in lanes."""
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = d - lanes, k
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = max(d - lanes, <Py_ssize_t> 0), k
     for k in range(whole):
         w_lanes[k] = <real> w[k]
     for k in range(lanes):
-        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k else 0
+        w_lanes[whole + k] = <real> w[start + k] if whole <= start + k < d else 0
 
 
 cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcept nogil:
     """out += the gradient in lanes."""
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = d - lanes, k
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = before_last(d, lanes), start = max(d - lanes, <Py_ssize_t> 0), k
     for k in range(whole):
         out[k] += g_lanes[k]
     for k in range(whole, d):
@@ -209,257 +233,112 @@ cdef inline void prefetch_row(const real *x, Py_ssize_t vectors) noexcept nogil:
         prefetch_line(<const char *> x + VECTOR * line)
 
 
-cdef inline void predict_four(
-    const real **x, const real *w_lanes, Py_ssize_t tail, real *out, const int groups
+cdef inline void sum_fours(
+    Fours *fours, const real *w_lanes, real *g_lanes, const int groups, const int copies
 ) noexcept nogil:
-    """out[q] = x[q].w; the lanes of all four are added up together."""
-    cdef real partial[STREAMS * LANES]
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), q, j, k
-    for q in range(STREAMS):
-        for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-            partial[q * lanes + k] = w_lanes[whole + k] * x[q][tail + k]
-        for j in range(groups - 1):
-            for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-                partial[q * lanes + k] += w_lanes[j * lanes + k] * x[q][j * lanes + k]
     if real is float:
-        four_sums_f32(partial, out)
+        sum_fours_f32(fours, w_lanes, g_lanes, groups, copies)
     else:
-        four_sums_f64(partial, out)
+        sum_fours_f64(fours, w_lanes, g_lanes, groups, copies)
 
 
-cdef inline real predict_one(const real *x, const real *w_lanes, Py_ssize_t tail, const int groups) noexcept nogil:
-    """x.w, in two chains of sums, because one would wait for itself."""
-    cdef real even[LANES]
-    cdef real odd[LANES]
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), j, k
-    cdef real product = 0
-    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-        even[k] = w_lanes[whole + k] * x[tail + k]
-        odd[k] = w_lanes[k] * x[k]
-    for j in range(1, groups - 1):
-        for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-            if j % 2:
-                even[k] += w_lanes[j * lanes + k] * x[j * lanes + k]
-            else:
-                odd[k] += w_lanes[j * lanes + k] * x[j * lanes + k]
-    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-        product += even[k] + odd[k]
-    return product
+cdef inline Py_ssize_t fours_in_place(const Rows *rows, const Tile *tile, real like) noexcept nogil:
+    """How many fours of the tile are there whole and can be read where they are."""
+    cdef Py_ssize_t in_place = rows_in_place(rows, lanes_of(like))
+    if tile.present == 1:
+        return max(<Py_ssize_t> 0, min(tile.count, in_place - tile.first)) // STREAMS
+    return max(<Py_ssize_t> 0, min(tile.count, in_place - tile.first - (STREAMS - 1) * tile.length))
 
 
-cdef inline void add_row(const real *x, real c, Py_ssize_t tail, real *g_lanes, const int groups) noexcept nogil:
-    """g += c x"""
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), whole = lanes * (groups - 1), k
-    for k in range(whole):
-        g_lanes[k] += c * x[k]
-    for k in range(VECTOR // <Py_ssize_t> sizeof(real)):
-        g_lanes[whole + k] += c * x[tail + k]
-
-
-cdef void gather_four(const Rows *rows, const real **x, real *buffer) noexcept nogil:
-    """Copy rows whose elements are apart, and point to the copies."""
-    cdef Py_ssize_t q, k
+cdef inline void copy_four(const Rows *rows, const Tile *tile, Py_ssize_t i, Fours *fours, real *buffer) noexcept nogil:
+    """The i-th four of the tile alone, copied to the buffer; rows not there are zero and have no weight."""
+    cdef Py_ssize_t width = max(rows.d, lanes_of(<real> 0)), apart = tile.length, run = tile.run, count = STREAMS, q
+    cdef double *target = <double *> (buffer + STREAMS * width)
+    if tile.present == 1:
+        apart = run = 1
+        i *= STREAMS
+        count = min(tile.count - i, <Py_ssize_t> STREAMS)
+    memset(buffer, 0, STREAMS * width * sizeof(real))
     for q in range(STREAMS):
-        for k in range(rows.d):
-            buffer[k] = x[q][k * rows.x_col]
-        x[q] = buffer
-        buffer += rows.d
+        target[q] = target[STREAMS + q] = 0
+        if q < count:
+            gather(rows, tile.first + q * apart + i, buffer + q * width)
+            target[q] = tile.target[q * run + i]
+            target[STREAMS + q] = tile.weight[q * run + i]
+    fours.x = buffer
+    fours.apart = width
+    fours.ahead = 0
+    fours.count = fours.run = 1
+    fours.target = target
+    fours.weight = target + STREAMS
 
 
 cdef inline void sum_rows_narrow(
-    const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups
+    const Rows *rows, const double *w, double b, double *sums_out, real *buffer, const int groups, const int copies
 ) noexcept nogil:
-    """`groups` is a literal at every call, so w, the gradient and the rows stay in registers."""
-    cdef Py_ssize_t lanes = lanes_of(<real> 0), tail = rows.d - lanes, i, q, k
-    cdef const real *first[STREAMS]     # of those not there, the first one again
-    cdef const real *x[STREAMS]
+    """`groups`, and `copies` of the gradient, are literals at every call (see rows.h)."""
+    cdef Py_ssize_t lanes = lanes_of(<real> 0), i, k, whole, fours_there
+    cdef bint in_turn
     cdef real w_lanes[LANES_MAX]
     cdef real g_lanes[LANES_MAX]
-    cdef real product[STREAMS]
-    cdef double c[STREAMS]
+    cdef Fours fours
     cdef Tile tile
     start_tiles(&tile, b)
-    follow(&tile, 0, rows.n, STREAMS, 1)
+    follow(&tile, 0, rows.n, rows.streams, 1, SHORT_TILE)
+    memset(&fours, 0, sizeof(Fours))
+    fours.tail = max(rows.d - lanes, <Py_ssize_t> 0)
     spread(w, rows.d, w_lanes)
+    for k in range(groups * lanes):
+        g_lanes[k] = 0
     while next_tile(rows, &tile):
-        for k in range(lanes * groups):
-            g_lanes[k] = 0
-        for q in range(STREAMS):
-            first[q] = <const real *> rows.X + tile.first * rows.x_row
-            if q < tile.present:
-                first[q] += q * tile.length * rows.x_row
-        for i in range(tile.count):
-            for q in range(STREAMS):
-                x[q] = first[q] + i * rows.x_row
-                prefetch_row(x[q] + AHEAD // sizeof(real), groups)
-            if rows.x_col != 1:
-                gather_four(rows, x, buffer)
-            if groups <= TOGETHER:
-                predict_four(x, w_lanes, tail, product, groups)
-                for q in range(tile.present):
-                    c[q] = book_residual(&tile, q * tile.run + i, product[q])
-                for q in range(tile.present):
-                    add_row(x[q], <real> c[q], tail, g_lanes, groups)
-            else:
-                for q in range(tile.present):
-                    product[q] = predict_one(x[q], w_lanes, tail, groups)
-                    c[q] = book_residual(&tile, q * tile.run + i, product[q])
-                    add_row(x[q], <real> c[q], tail, g_lanes, groups)
-        collect(g_lanes, rows.d, sums_out + 2)
-    sums_out[0] += tile.loss
-    sums_out[1] += tile.residual
-
-
-# ---- rows of one cache line ----------------------------------------------------------------------------------------
-#
-# Adding up the lanes of so short a row would take longer than its product with w. Blocks of LANES rows are transposed
-# instead, so that every lane is a row of its own. A block is transposed by dealing it out into piles, like cards:
-# element `lanes * k + j` of LANES rows of 16 lanes is dealt into 4 piles twice, of 8 lanes into 4 piles and then 2.
-
-cdef inline void deal4(const real *block, const int count, real *out) noexcept nogil:
-    """out[p * count + m] = block[4 * m + p]; `count` is a literal at every call."""
-    cdef Py_ssize_t m
-    for m in range(count):
-        out[m] = block[4 * m]
-        out[count + m] = block[4 * m + 1]
-        out[2 * count + m] = block[4 * m + 2]
-        out[3 * count + m] = block[4 * m + 3]
-
-
-cdef inline void deal2(const real *block, const int count, real *out) noexcept nogil:
-    """out[p * count + m] = block[2 * m + p]."""
-    cdef Py_ssize_t m
-    for m in range(count):
-        out[m] = block[2 * m]
-        out[count + m] = block[2 * m + 1]
-
-
-cdef inline void transpose_rows(
-    const Rows *rows, Py_ssize_t at, Py_ssize_t count, Py_ssize_t in_place, real *out, const int lanes
-) noexcept nogil:
-    """out[j * LANES + k] = x_kj of `count` rows from `at` on."""
-    cdef const real *x = <const real *> rows.X + at * rows.x_row
-    cdef real block[LANES * LANES]
-    cdef real dealt[LANES * LANES]
-    cdef Py_ssize_t j, k
-    if count < LANES:
-        memset(block, 0, LANES * lanes * sizeof(real))
-    if at + count <= in_place:
-        for k in range(count):
-            prefetch_line(<const char *> (x + k * rows.x_row) + AHEAD)
-            for j in range(lanes):
-                block[k * lanes + j] = x[k * rows.x_row + j]
-    else:
-        for k in range(count):
-            for j in range(lanes):
-                block[k * lanes + j] = x[k * rows.x_row + j * rows.x_col] if j < rows.d else 0
-    if lanes == 16:
-        deal4(block, 64, dealt)
-        deal4(dealt, 64, out)
-    else:
-        deal4(block, 32, dealt)
-        deal2(dealt, 64, out)
-
-
-cdef inline void book_lanes(
-    const Tile *tile, Py_ssize_t at, Py_ssize_t count, const real *prediction, LaneSums *sums, real *c_out
-) noexcept nogil:
-    """`book_residual` for LANES rows in lanes of their own, of which `count` are there."""
-    cdef double target[LANES]
-    cdef double weight[LANES]
-    cdef double r[LANES]
-    cdef double c[LANES]
-    cdef Py_ssize_t k
-    if count < LANES:
-        memset(target, 0, sizeof(target))
-        memset(weight, 0, sizeof(weight))
-        for k in range(count):
-            target[k] = tile.target[at + k]
-            weight[k] = tile.weight[at + k]
-    else:
-        for k in range(LANES):
-            target[k] = tile.target[at + k]
-        for k in range(LANES):
-            weight[k] = tile.weight[at + k]
-    for k in range(LANES):
-        r[k] = prediction[k] - target[k]
-        c[k] = weight[k] * r[k]
-    for k in range(LANES):
-        sums.loss[k] += c[k] * r[k]
-    for k in range(LANES):
-        sums.residual[k] += c[k]
-    for k in range(LANES):
-        c_out[k] = <real> c[k]
-
-
-cdef inline void sum_rows_short(
-    const Rows *rows, const double *w, double b, double *sums_out, real *g, const int lanes
-) noexcept nogil:
-    """Rows of up to `lanes` elements, 8 or 16, a literal at every call; g is room for LANES columns' lanes."""
-    cdef Py_ssize_t in_place = rows_in_place(rows, lanes), i, q, j, k, count
-    cdef real w_lanes[LANES]
-    cdef real x[LANES * LANES]
-    cdef real prediction[LANES]
-    cdef real other[LANES]
-    cdef real c[LANES]
-    cdef LaneSums lane_sums
-    cdef Tile tile
-    start_tiles(&tile, b)
-    follow(&tile, 0, rows.n, STREAMS, LANES)
-    memset(&lane_sums, 0, sizeof(LaneSums))
-    for k in range(LANES):
-        w_lanes[k] = <real> w[k] if k < rows.d else 0
-    while next_tile(rows, &tile):
-        memset(g, 0, rows.d * LANES * sizeof(real))
-        i = 0
-        while i < tile.count:
-            count = min(tile.count - i, <Py_ssize_t> LANES)
-            for q in range(tile.present):
-                transpose_rows(rows, tile.first + q * tile.length + i, count, in_place, x, lanes)
-                for k in range(LANES):
-                    prediction[k] = other[k] = 0
-                for j in range(lanes // 2):     # two chains of sums, because one would wait for itself
-                    for k in range(LANES):
-                        prediction[k] += w_lanes[2 * j] * x[2 * j * LANES + k]
-                    for k in range(LANES):
-                        other[k] += w_lanes[2 * j + 1] * x[(2 * j + 1) * LANES + k]
-                for k in range(LANES):
-                    prediction[k] += other[k]
-                book_lanes(&tile, q * tile.run + i, count, prediction, &lane_sums, c)
-                for j in range(rows.d):
-                    for k in range(LANES):
-                        g[j * LANES + k] += c[k] * x[j * LANES + k]
-            i += LANES
-        for j in range(rows.d):
-            for k in range(LANES):
-                sums_out[2 + j] += g[j * LANES + k]
-    for k in range(LANES):
-        sums_out[0] += lane_sums.loss[k]
-        sums_out[1] += lane_sums.residual[k]
+        in_turn = tile.present == 1
+        whole = fours_in_place(rows, &tile, <real> 0)
+        fours_there = (tile.count + STREAMS - 1) // STREAMS if in_turn else tile.count
+        fours.x = <const real *> rows.X + tile.first * rows.x_row
+        fours.apart = rows.x_row if in_turn else tile.length * rows.x_row
+        fours.step = (STREAMS if in_turn else 1) * rows.x_row
+        fours.ahead = AHEAD // sizeof(real) if rows.streams > 1 else 0
+        fours.count = whole
+        fours.target = tile.target
+        fours.weight = tile.weight
+        fours.run = 1 if in_turn else tile.run
+        fours.turn = STREAMS if in_turn else 1
+        sum_fours(&fours, w_lanes, g_lanes, groups, copies)
+        for i in range(whole, fours_there):
+            copy_four(rows, &tile, i, &fours, buffer)
+            sum_fours(&fours, w_lanes, g_lanes, groups, copies)
+        tile.pending += tile.present * tile.count
+        if tile.pending >= TILE:
+            collect(g_lanes, rows.d, sums_out + 2)
+            tile.pending = 0
+            for k in range(groups * lanes):
+                g_lanes[k] = 0
+    collect(g_lanes, rows.d, sums_out + 2)
+    for k in range(STREAMS):
+        sums_out[0] += fours.loss[k]
+        sums_out[1] += fours.residual[k]
 
 
 cdef void sum_rows_fitting(
     const Rows *rows, const double *w, double b, double *sums_out, real *buffer
 ) noexcept nogil:
     cdef Py_ssize_t groups = (rows.d - 1) // lanes_of(<real> 0) + 1
-    if rows.d <= 8:
-        sum_rows_short(rows, w, b, sums_out, buffer, 8)
-    elif groups == 1:
-        sum_rows_short(rows, w, b, sums_out, buffer, 16)
+    if groups == 1:
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 1, 4)
     elif groups == 2:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 2)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 2, 2)
     elif groups == 3:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 3)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 3, 2)
     elif groups == 4:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 4)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 4, 1)
     elif groups == 5:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 5)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 5, 1)
     elif groups == 6:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 6)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 6, 1)
     elif groups == 7:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 7)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 7, 1)
     else:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 8)
+        sum_rows_narrow(rows, w, b, sums_out, buffer, 8, 1)
 
 
 # ---- wider rows ----------------------------------------------------------------------------------------------------
@@ -469,10 +348,35 @@ cdef inline void prefetch_group(const real *x) noexcept nogil:
     prefetch_row(x, LANES * <Py_ssize_t> sizeof(real) // VECTOR)
 
 
+cdef inline real sum_of_lanes(const real *partial) noexcept nogil:
+    if real is float:
+        return sum_of_16_f32(partial)
+    else:
+        return sum_of_16_f64(partial)
+
+
+cdef inline void spread_last(const real *w, Py_ssize_t d, real *last_out) noexcept nogil:
+    """The last LANES of w, zero where they repeat what whole groups before them have."""
+    cdef Py_ssize_t whole = before_last(d, LANES), k
+    for k in range(LANES):
+        last_out[k] = w[d - LANES + k] if d - LANES + k >= whole else 0
+
+
+cdef inline real dot(const real *x, const real *w, const real *last, Py_ssize_t d) noexcept nogil:
+    """x.w, in address order."""
+    if real is float:
+        return wide_dot_f32(x, w, last, d)
+    else:
+        return wide_dot_f64(x, w, last, d)
+
+
 cdef inline void predict(
-    const real **x, const real *w, Py_ssize_t d, Py_ssize_t ahead, real *out, const int height
+    const real **x, const real *w, const real *last, Py_ssize_t d, Py_ssize_t ahead, real *out, const int height
 ) noexcept nogil:
-    """out[q] = x[q].w of a panel; asks for what lies `ahead` elements further on in the first half of its rows."""
+    """out[q] = x[q].w of a panel, its rows side by side.
+
+    Asks for what lies `ahead` elements further on in the first half of its rows.
+    """
     cdef const real *x0 = x[0]
     cdef const real *x1 = x[1]
     cdef const real *x2 = x[2]
@@ -483,10 +387,6 @@ cdef inline void predict(
     cdef const real *x7 = x[7]
     cdef Py_ssize_t whole = before_last(d, LANES), j = 0, k, q
     cdef real partial[PANEL * LANES]
-    cdef real last[LANES]
-    cdef real total
-    for k in range(LANES):
-        last[k] = w[d - LANES + k] if d - LANES + k >= whole else 0
     for k in range(height * LANES):
         partial[k] = 0
     while j < whole:
@@ -509,10 +409,9 @@ cdef inline void predict(
                 partial[7 * LANES + k] += x7[j + k] * w[j + k]
         j += LANES
     for q in range(height):
-        total = 0
         for k in range(LANES):
-            total += partial[q * LANES + k] + x[q][d - LANES + k] * last[k]
-        out[q] = total
+            partial[q * LANES + k] += x[q][d - LANES + k] * last[k]
+        out[q] = sum_of_lanes(partial + q * LANES)
 
 
 cdef inline void weigh(
@@ -559,6 +458,14 @@ cdef inline void add_panel(
         g[j + k] += block[k]
 
 
+cdef inline void add_rows(const real **x, const real *c, Py_ssize_t d, real *g, const int height) noexcept nogil:
+    """The same of rows that were read in turn: they are in the caches, and nothing is asked for."""
+    if real is float:
+        wide_add_f32(x, c, d, g, height)
+    else:
+        wide_add_f64(x, c, d, g, height)
+
+
 cdef inline const real *as_real(const double *w, Py_ssize_t d, real *buffer) noexcept nogil:
     """w in X's precision: where it is, or copied to the buffer."""
     cdef Py_ssize_t k
@@ -570,16 +477,30 @@ cdef inline const real *as_real(const double *w, Py_ssize_t d, real *buffer) noe
         return buffer
 
 
-cdef inline void find_panel(
+cdef inline bint side_by_side(const Rows *rows, real like) noexcept nogil:
+    """Whether the rows of a panel are read at the same time, from places far apart."""
+    return rows.streams > 1 or rows.d * <Py_ssize_t> sizeof(real) >= FAR_BYTES
+
+
+cdef inline Py_ssize_t find_panel(
     const Rows *rows, const Tile *tile, Py_ssize_t i, real *buffer, const real **x, const int height
 ) noexcept nogil:
-    """The i-th rows of the streams: where they are, or gathered; the first one also for those that are not there."""
-    cdef Py_ssize_t at, q
-    for q in range(tile.present):
-        at = tile.first + q * tile.length + i
-        x[q] = <const real *> rows.X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, buffer + q * rows.d)
-    for q in range(tile.present, height):
+    """Rows of a panel from the i-th of each stream on: where they are, or gathered; returns how many there are.
+
+    The first one also for those that are not there.
+    """
+    cdef Py_ssize_t count = tile.present, apart = tile.length, at, q
+    if tile.streams == 1:
+        count = min(tile.count - i, <Py_ssize_t> height)
+        apart = 1
+    for q in range(count):
+        at = tile.first + q * apart + i
+        x[q] = <const real *> rows.X + at * rows.x_row
+        if rows.x_col != 1:
+            x[q] = gather(rows, at, buffer + q * rows.d)
+    for q in range(count, height):
         x[q] = x[0]
+    return count
 
 
 cdef inline void flush(Tile *tile, Py_ssize_t d, double *out, real *g) noexcept nogil:
@@ -597,42 +518,69 @@ cdef inline void sum_panels(
     const int height
 ) noexcept nogil:
     """The rows that the tile was told to follow, in panels of `height`, a literal at every call."""
-    cdef Py_ssize_t d = rows.d, i, q
+    cdef Py_ssize_t d = rows.d, i, q, count
     cdef Py_ssize_t rows_ahead = max(<Py_ssize_t> 1, AHEAD // (d * <Py_ssize_t> sizeof(real)))
-    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 else 0
+    cdef bint in_turn = tile.streams == 1
+    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 and not in_turn else 0
+    cdef Py_ssize_t share = height if in_turn else 1, run = 1 if in_turn else tile.run
     cdef const real *x[PANEL]
     cdef real c[PANEL]
+    cdef real last[LANES]
+    spread_last(w, d, last)
     while next_tile(rows, tile):
         if tile.pending + tile.present * tile.count > TILE:
             flush(tile, d, sums_out + 2, g)
         tile.pending += tile.present * tile.count
-        for i in range(tile.count):
-            find_panel(rows, tile, i, buffer, x, height)
-            predict(x, w, d, ahead, c, height)
-            for q in range(tile.present):
-                c[q] = <real> (tile.factor * book_residual(tile, q * tile.run + i, c[q]))
-            for q in range(tile.present, height):
+        i = 0
+        while i < tile.count:
+            count = find_panel(rows, tile, i, buffer, x, height)
+            if in_turn:
+                for q in range(count):
+                    c[q] = dot(x[q], w, last, d)
+            else:
+                predict(x, w, last, d, ahead, c, height)
+            for q in range(count):
+                c[q] = <real> (tile.factor * book_residual(tile, q * run + i, c[q]))
+            for q in range(count, height):
                 c[q] = 0
-            if with_gradient:
+            if with_gradient and in_turn:
+                add_rows(x, c, d, g, height)
+            elif with_gradient:
                 add_panel(x, c, d, ahead, g, height)
+            i += share
+
+
+cdef inline Py_ssize_t panel_height(const Rows *rows, real like) noexcept nogil:
+    """Rows in a panel: as many as PANEL_BYTES hold, but fewer where they need not leave the nearest cache."""
+    cdef Py_ssize_t row_bytes = rows.d * <Py_ssize_t> sizeof(real), fitting = PANEL_BYTES // row_bytes
+    if not side_by_side(rows, like):
+        if row_bytes <= SHORT_ROW:
+            return 4
+        if 3 * row_bytes <= NEAR_BYTES:     # a row, w and the gradient
+            return 1
+    return 8 if fitting >= 8 else 4 if fitting >= 4 else 2
 
 
 cdef inline void sum_all_panels(
     const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer
 ) noexcept nogil:
-    """The highest panels that PANEL_BYTES hold, lower ones for the rows left over."""
-    cdef Py_ssize_t fitting = PANEL_BYTES // (rows.d * <Py_ssize_t> sizeof(real)), done = 0, count
-    if fitting >= 8:
+    """The highest panels that the caches hold, lower ones for the rows left over."""
+    cdef Py_ssize_t highest = panel_height(rows, <real> 0), done = 0, count
+    cdef bint apart = side_by_side(rows, <real> 0)
+    if highest == 8:
         done = rows.n // 8 * 8
-        follow(tile, 0, done, 8, 1)
+        follow(tile, 0, done, 8 if apart else 1, 1, TILE)
         sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 8)
-    if fitting >= 4:
+    if highest >= 4:
         count = (rows.n - done) // 4 * 4
-        follow(tile, done, count, 4, 1)
+        follow(tile, done, count, 4 if apart else 1, 1, TILE)
         sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 4)
         done += count
-    follow(tile, done, rows.n - done, 2, 1)
-    sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 2)
+    follow(tile, done, rows.n - done, 2 if apart else 1, 1, TILE)
+    if apart:
+        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 2)
+    else:
+        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 1)
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
 
@@ -662,7 +610,7 @@ cdef inline bint gradient_in_place(
     Few rows take little more time than it does to convert parameters and sums. Returns whether all of the gradient is
     of at most this magnitude.
     """
-    cdef real beyond = 0        # counted so that the loop vectorises
+    cdef int beyond = 0         # counted so that the loop vectorises
     cdef Py_ssize_t j
     cdef Tile tile
     start_tiles(&tile, b)
@@ -670,7 +618,7 @@ cdef inline bint gradient_in_place(
     memset(g_out, 0, rows.d * sizeof(real))
     sum_all_panels(rows, &tile, w, sums_out, True, g_out, <real *> NULL)
     for j in range(rows.d):
-        beyond += 0 if fabs(g_out[j]) <= limit else 1
+        beyond |= not fabs(g_out[j]) <= limit
     return beyond == 0
 
 
@@ -732,35 +680,62 @@ cdef void copy_columns(
             out[j * x_col + i] = x[i * rows.x_row + j * rows.x_col]
 
 
-cdef inline void predict_columns(
-    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, real *out
+cdef inline void predict_group(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, const double *w, const real *next, Py_ssize_t asked, real *out,
+    const int columns
 ) noexcept nogil:
-    """out[i] = x_i.w, four columns at a time."""
-    cdef Py_ssize_t i, j = 0
-    cdef const real *x0
-    cdef const real *x1
-    cdef const real *x2
-    cdef const real *x3
-    cdef real w0, w1, w2, w3
+    """out[i] += x_i.w of 1, 4 or 8 columns, a literal; asks for the same rows of `asked` columns from `next` on."""
+    cdef const real *x4 = x + 4 * x_col
+    cdef real u[8]
+    cdef real block[LANES]      # out may not be where x is, but only this the compiler can see
+    cdef Py_ssize_t i = 0, q, k
+    for q in range(columns):
+        u[q] = <real> w[q]
+    while i + LANES <= count:
+        for q in range(asked):
+            prefetch_to_l2(next + q * x_col + i)
+            if real is double:
+                prefetch_to_l2(next + q * x_col + i + LANES // 2)
+        for k in range(LANES):
+            block[k] = out[i + k] + u[0] * x[i + k]
+            if columns >= 4:
+                block[k] += u[1] * x[x_col + i + k] + u[2] * x[2 * x_col + i + k] + u[3] * x[3 * x_col + i + k]
+            if columns == 8:
+                block[k] += (
+                    u[4] * x4[i + k] + u[5] * x4[x_col + i + k] + u[6] * x4[2 * x_col + i + k]
+                    + u[7] * x4[3 * x_col + i + k]
+                )
+        for k in range(LANES):
+            out[i + k] = block[k]
+        i += LANES
+    while i < count:
+        for q in range(columns):
+            out[i] += u[q] * x[q * x_col + i]
+        i += 1
+
+
+cdef inline void predict_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, bint asks, real *out
+) noexcept nogil:
+    """out[i] = x_i.w, up to eight columns at a time.
+
+    If it `asks`, a group asks for the next one, and the last for the first of the next rows: a column of a tile is too
+    short for the memory's own prefetching.
+    """
+    cdef Py_ssize_t j = 0, columns, asked
+    cdef const real *next
     memset(out, 0, count * sizeof(real))
-    while j + 4 <= d:
-        x0 = x + j * x_col
-        x1 = x0 + x_col
-        x2 = x1 + x_col
-        x3 = x2 + x_col
-        w0 = <real> w[j]
-        w1 = <real> w[j + 1]
-        w2 = <real> w[j + 2]
-        w3 = <real> w[j + 3]
-        for i in range(count):
-            out[i] += w0 * x0[i] + w1 * x1[i] + w2 * x2[i] + w3 * x3[i]
-        j += 4
     while j < d:
-        x0 = x + j * x_col
-        w0 = <real> w[j]
-        for i in range(count):
-            out[i] += w0 * x0[i]
-        j += 1
+        columns = 8 if j + 8 <= d else 4 if j + 4 <= d else 1
+        next = x + (j + columns) * x_col if j + columns < d else x + count
+        asked = min(<Py_ssize_t> 8, d - j - columns if j + columns < d else d) * asks
+        if columns == 8:
+            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 8)
+        elif columns == 4:
+            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 4)
+        else:
+            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 1)
+        j += columns
 
 
 cdef inline void book_residuals(
@@ -768,59 +743,82 @@ cdef inline void book_residuals(
     real *factor_out
 ) noexcept nogil:
     """`book_residual` for all rows of a tile."""
-    cdef double loss = 0, residual = 0, r, c
-    cdef Py_ssize_t i
-    for i in range(count):
-        r = prediction[i] - target[i]
-        c = weight[i] * r
-        loss += c * r
-        residual += c
-        factor_out[i] = <real> c
-    sums_out[0] += loss
-    sums_out[1] += residual
+    cdef Py_ssize_t i = 0, k
+    cdef double loss[LANES]
+    cdef double residual[LANES]
+    cdef double r, c
+    for k in range(LANES):
+        loss[k] = residual[k] = 0
+    while i < count:
+        if i + LANES <= count:
+            for k in range(LANES):
+                r = prediction[i + k] - target[i + k]
+                c = weight[i + k] * r
+                loss[k] += c * r
+                residual[k] += c
+                factor_out[i + k] = <real> c
+        else:
+            for k in range(count - i):
+                r = prediction[i + k] - target[i + k]
+                c = weight[i + k] * r
+                loss[k] += c * r
+                residual[k] += c
+                factor_out[i + k] = <real> c
+        i += LANES
+    sums_out[0] += sum_of_16_f64(loss)
+    sums_out[1] += sum_of_16_f64(residual)
+
+
+cdef inline void four_dots(
+    const real *x0, const real *x1, const real *x2, const real *x3, const real *c, Py_ssize_t count, double *out
+) noexcept nogil:
+    """out[q] += x_q.c, in lanes."""
+    cdef real partial[4 * LANES]
+    cdef Py_ssize_t i = 0, k
+    for k in range(4 * LANES):
+        partial[k] = 0
+    while i + LANES <= count:
+        for k in range(LANES):
+            partial[k] += c[i + k] * x0[i + k]
+            partial[LANES + k] += c[i + k] * x1[i + k]
+            partial[2 * LANES + k] += c[i + k] * x2[i + k]
+            partial[3 * LANES + k] += c[i + k] * x3[i + k]
+        i += LANES
+    for k in range(count - i):
+        partial[k] += c[i + k] * x0[i + k]
+        partial[LANES + k] += c[i + k] * x1[i + k]
+        partial[2 * LANES + k] += c[i + k] * x2[i + k]
+        partial[3 * LANES + k] += c[i + k] * x3[i + k]
+    for k in range(4):
+        out[k] += sum_of_lanes(partial + k * LANES)
 
 
 cdef inline void add_columns(
     const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out
 ) noexcept nogil:
-    """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of TILE_MAX rows."""
-    cdef Py_ssize_t start, stop, i, j = 0
+    """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of RUN rows."""
+    cdef Py_ssize_t start, length, j = 0, q
     cdef const real *x0
-    cdef const real *x1
-    cdef const real *x2
-    cdef const real *x3
-    cdef real g0, g1, g2, g3
-    while j + 4 <= d:
-        x0 = x + j * x_col
-        x1 = x0 + x_col
-        x2 = x1 + x_col
-        x3 = x2 + x_col
-        start = 0
-        while start < count:
-            stop = min(start + TILE_MAX, count)
-            g0 = g1 = g2 = g3 = 0
-            for i in range(start, stop):
-                g0 += c[i] * x0[i]
-                g1 += c[i] * x1[i]
-                g2 += c[i] * x2[i]
-                g3 += c[i] * x3[i]
-            out[j] += g0
-            out[j + 1] += g1
-            out[j + 2] += g2
-            out[j + 3] += g3
-            start = stop
-        j += 4
+    cdef double rest[4]
     while j < d:
         x0 = x + j * x_col
         start = 0
         while start < count:
-            stop = min(start + TILE_MAX, count)
-            g0 = 0
-            for i in range(start, stop):
-                g0 += c[i] * x0[i]
-            out[j] += g0
-            start = stop
-        j += 1
+            length = min(count - start, <Py_ssize_t> RUN)
+            if j + 4 <= d:
+                four_dots(
+                    x0 + start, x0 + x_col + start, x0 + 2 * x_col + start, x0 + 3 * x_col + start, c + start, length,
+                    out + j,
+                )
+            else:
+                for q in range(d - j):
+                    rest[0] = rest[1] = rest[2] = rest[3] = 0
+                    four_dots(
+                        x0 + q * x_col + start, x0 + start, x0 + start, x0 + start, c + start, length, rest
+                    )
+                    out[j + q] += rest[0]
+            start += length
+        j += 4
 
 
 cdef void sum_columns(
@@ -844,7 +842,7 @@ cdef void sum_columns(
             copy_columns(rows, start, count, apart, copy)
             x = copy
             x_col = apart
-        predict_columns(x, x_col, count, rows.d, w, prediction)
+        predict_columns(x, x_col, count, rows.d, w, rows.x_row == 1 and rows.d > 1, prediction)
         book_residuals(target, weight, prediction, count, sums_out, factor)
         if with_gradient:
             add_columns(x, x_col, count, rows.d, factor, sums_out + 2)
@@ -862,7 +860,7 @@ cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:
     cdef Py_ssize_t height = max(tile_rows(rows, sizeof(float)), tile_rows(rows, sizeof(double)))
     if by_columns(rows):
         return 4 * height + (0 if rows.x_row == 1 else (height + LANES) * rows.d)
-    return (PANEL + 2) * rows.d + LANES * LANES
+    return max((PANEL + 2) * rows.d, STREAMS * <Py_ssize_t> LANES + 2 * STREAMS)
 
 
 cdef bint goes_in_place(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
@@ -928,11 +926,11 @@ cdef void narrow(const double *values, Py_ssize_t step, Py_ssize_t size, float *
 
 cdef bint scale(double *values, Py_ssize_t size, double factor, double limit) noexcept nogil:
     """Multiply in place; return whether every product is a number of at most this magnitude."""
-    cdef double beyond = 0      # counted as double, so that the loop vectorises
+    cdef int beyond = 0         # counted so that the loop vectorises
     cdef Py_ssize_t j
     for j in range(size):
         values[j] *= factor
-        beyond += 0.0 if fabs(values[j]) <= limit else 1.0
+        beyond |= not fabs(values[j]) <= limit
     return beyond == 0
 
 
