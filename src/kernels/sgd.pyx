@@ -46,9 +46,9 @@ cdef enum:
     GROUPS = 3              # of lanes that a row has at most for w to stay in registers
     TILE = 256              # rows whose targets and factors are fetched together
     LINES = 16              # of cache, that are asked for of a row at most
-    AHEAD = 8192            # bytes of rows between those in use and those asked for,
+    AHEAD = 16384           # bytes of rows between those in use and those asked for,
     AHEAD_LEAST = 8         # and rows,
-    AHEAD_MOST = 24         # at least and at most
+    AHEAD_MOST = 48         # at least and at most
 
 cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
 cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
@@ -56,7 +56,7 @@ cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of tr
 
 cdef extern from *:
     """
-    static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
+    static inline void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
     """
     void prefetch_line(const void *address) noexcept nogil
 
@@ -234,7 +234,7 @@ cdef inline void add(const any_rows *rows, Py_ssize_t i, double c, double *out, 
 cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
     """Ask for the cache lines of so many bytes, of many for the first: the hardware then sees where they lead.
 
-    A prefetch never faults.
+    Into L2, which has many more requests under way than L1. A prefetch never faults.
     """
     cdef Py_ssize_t line
     for line in range(min(size // 64 + 1, <Py_ssize_t> LINES)):
@@ -445,6 +445,9 @@ cdef Py_ssize_t pass_over(
 #
 # A row is read as vectors of LANES and as double. The last is x[d - LANES : d], masked where it repeats what the one
 # before it has, so that nothing outside the row is read.
+#
+# Rows further on are asked for after a panel's own were read, which would else wait behind them, and while the sums of
+# its lanes and its residuals wait for one another.
 
 ctypedef struct Layout:
     Py_ssize_t groups       # of lanes in a row
@@ -570,20 +573,15 @@ cdef inline void multiply_group(
 
 
 cdef inline void multiply(
-    const real **x, const real **next, const lanes *w, const Layout *layout, double *products_out, const int groups
+    const real **x, const lanes *w, const Layout *layout, double *products_out, const int groups
 ) noexcept nogil:
-    """x_q.w for each q and then, row by row, x_q.x_i for i < q; on the way, the next rows are asked for."""
-    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k, q
+    """x_q.w for each q and then, row by row, x_q.x_i for i < q."""
+    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k
     cdef lanes sums[10]
     for k in range(10):
         sums[k] = all_lanes(0.0)
     for k in range(last):
-        for q in range(PANEL):
-            prefetch_line(next[q] + LANES * k)
         multiply_group(x, LANES * k, w[k], NULL, sums, False)
-    for q in range(PANEL):
-        prefetch_line(next[q] + LANES * last)
-        prefetch_line(next[q] + layout.tail + LANES - 1)
     multiply_group(x, layout.tail, w[last], <const lanes *> layout.mask, sums, True)
     (<lanes *> products_out)[0] = sums_of_lanes(sums[0], sums[1], sums[2], sums[3])
     (<lanes *> (products_out + 4))[0] = sums_of_lanes(sums[4], sums[5], sums[6], sums[7])
@@ -633,6 +631,16 @@ cdef inline void ask_for_targets(const Rows *rows, const SGDRun *run, Py_ssize_t
             prefetch_target(&rows.targets, run.order[at + q])
 
 
+cdef inline void ask_for_panel(const Rows *rows, const Py_ssize_t *order, real *unused) noexcept nogil:
+    """Prefetch rows of the order, from the first byte to the last."""
+    cdef Py_ssize_t size = rows.d * sizeof(real), q
+    cdef const real *x
+    for q in range(PANEL):
+        x = <const real *> rows.X + order[q] * rows.x_row
+        prefetch_bytes(x, size)
+        prefetch_line(<const char *> x + size - 1)
+
+
 cdef inline void solve(
     const double *products, const double *scale, Tile *tile, Py_ssize_t at, const SGDRun *run, SGDState *state,
     double *c_out, const bint plain
@@ -679,7 +687,6 @@ cdef inline void look_ahead(
     cdef real *buffer = <real *> (spread_total + width)
     cdef lanes *w = <lanes *> spread_w
     cdef const real *x[PANEL]
-    cdef const real *next[PANEL]
     cdef double products[8 + LANES]
     cdef double c[2 * PANEL]            # the factors of the rows
     cdef double scale[PANEL + 1]        # before each row, and after the last
@@ -708,10 +715,9 @@ cdef inline void look_ahead(
                     stop = 0
                     break
             find_rows(rows, order + at, &layout, buffer, x)
-            for q in range(PANEL):
-                next[q] = <const real *> rows.X + order[min(at + ahead, run.count - run.at - PANEL) + q] * rows.x_row
             ask_for_targets(rows, run, run.at + at + TILE)
-            multiply(x, next, w, &layout, products, groups)
+            multiply(x, w, &layout, products, groups)
+            ask_for_panel(rows, order + min(at + ahead, run.count - run.at - PANEL), buffer)
             solve(products, scale, &tile, at, run, state, c, plain)
             add_panel(x, c, &layout, w, groups)
             if not plain:
