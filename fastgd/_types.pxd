@@ -97,6 +97,9 @@ ctypedef void (*sparse_sgd_fn)(
 ) noexcept nogil
 ctypedef Py_ssize_t (*sgd_scratch_fn)(const SGDRun *run, Py_ssize_t d) noexcept nogil
 ctypedef void (*sparse_fn)(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil
+ctypedef void (*sparse_sums_fn)(
+    const SparseRows *rows, const double *w, double b, double *sums_out, void *scratch
+) noexcept nogil
 ctypedef void (*sparse_columns_fn)(
     const SparseRows *rows, const double *shift, double *sums_out, void *scratch
 ) noexcept nogil
@@ -155,8 +158,8 @@ ctypedef struct SparseKernels:
     # Documented in src/kernels/sparse.pyx.
     sparse_fn value_f32
     sparse_fn value_f64
-    sparse_fn sums_f32
-    sparse_fn sums_f64
+    sparse_sums_fn sums_f32
+    sparse_sums_fn sums_f64
     sparse_fn predict_f32
     sparse_fn predict_f64
     sparse_columns_fn columns_f32
@@ -164,4 +167,5 @@ ctypedef struct SparseKernels:
     sparse_panel_fn panel_f32
     sparse_panel_fn panel_f64
     sparse_scratch_fn scratch_bytes
+    sparse_scratch_fn sums_f32_bytes
     examine_fn examine

@@ -5,7 +5,7 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from fastgd._rows cimport fill_targets, native
-from fastgd._types cimport SparseKernels, SparseRows, sparse_fn
+from fastgd._types cimport SparseKernels, SparseRows, sparse_fn, sparse_sums_fn
 from fastgd._types cimport ASCENDING as ASCENDING_, INSIDE as INSIDE_, OUTSIDE as OUTSIDE_
 
 cnp.import_array()
@@ -124,6 +124,21 @@ cdef int run(
     return 0
 
 
+cdef int run_sums(SparseBlock block, const SparseRows *rows, const double[::1] w, double b, double *out) except -1:
+    cdef sparse_sums_fn kernel = kernels.sums_f32 if block.is_float else kernels.sums_f64
+    cdef Py_ssize_t size = kernels.sums_f32_bytes(rows) if block.is_float else 0
+    cdef void *scratch = PyMem_RawMalloc(size) if size else NULL
+    if size and scratch == NULL:
+        raise MemoryError()
+    if short(rows, block):
+        kernel(rows, &w[0], b, out, scratch)
+    else:
+        with nogil:
+            kernel(rows, &w[0], b, out, scratch)
+    PyMem_RawFree(scratch)
+    return 0
+
+
 cdef int check_lengths(SparseBlock block, const double[::1] w, double[::1] out) except -1:
     if w.shape[0] != block.rows.d or out.shape[0] != block.rows.d + 2:
         raise ValueError(f"a block of {block.rows.d} columns takes as many parameters and two sums more")
@@ -139,7 +154,7 @@ def add_value(SparseBlock block not None, const double[::1] w, double b, double[
 def add_sums(SparseBlock block not None, const double[::1] w, double b, double[::1] out):
     """`add_value`, and out[2:] += sum_i s_i r_i x_i."""
     check_lengths(block, w, out)
-    run(block, &block.rows, kernels.sums_f32 if block.is_float else kernels.sums_f64, w, b, &out[0])
+    run_sums(block, &block.rows, w, b, &out[0])
 
 
 def add_curvature(SparseBlock block not None, const double[::1] v, double b, double[::1] out):
@@ -147,7 +162,7 @@ def add_curvature(SparseBlock block not None, const double[::1] v, double b, dou
     cdef SparseRows rows = block.rows
     check_lengths(block, v, out)
     rows.targets.y = NULL
-    run(block, &rows, kernels.sums_f32 if block.is_float else kernels.sums_f64, v, b, &out[0])
+    run_sums(block, &rows, v, b, &out[0])
 
 
 def predict(SparseBlock block not None, const double[::1] w, double b, double[::1] out):

@@ -1,6 +1,7 @@
 """Sparse rows: their kernels against the reference under the bounds of `bounds`, and all that is public against dense.
 
-Kernels of sparse rows compute in double whatever the data is, so the bounds are those of double.
+Kernels of sparse rows compute in double whatever the data is, so the bounds are those of double, but for the gradient
+of float32 rows: that may be summed in float, a tile of rows at a time, as that of dense ones is.
 """
 
 from __future__ import annotations
@@ -111,9 +112,8 @@ def check_sums(problem: Problem, kernel: str) -> None:
     doubles, w = problem.doubles(), problem.w.tolist()
     residuals = np.array(reference.residuals(X, y, w, problem.b))
     expected = np.array(reference.gradient_sums(X, y, w, s, problem.b))
-    bound = bounds.sums_bound(
-        doubles[0], np.array(y), problem.w, doubles[2], problem.b, residuals, np.dtype(np.float64)
-    )
+    lanes = np.dtype(np.float64 if filled else problem.dtype)
+    bound = bounds.sums_bound(doubles[0], np.array(y), problem.w, doubles[2], problem.b, residuals, lanes)
     if filled:
         expected[filled:] = bound[filled:] = 0.0
 
@@ -221,6 +221,58 @@ def test_entries_that_repeat_a_column_add_up(index: type, dtype: type) -> None:
     assert panel.tolist() == reference.panel(twin(X), y, None, shift.tolist())
     _sparse.add_sums(block, problem.w, problem.b, sums)
     assert sums.tolist() == [2 * entry for entry in reference.gradient_sums(twin(X), y, problem.w.tolist(), s, 2.0)]
+
+
+@by_index
+@pytest.mark.parametrize("level", LEVELS)
+def test_rows_shorter_than_a_vector_take_nothing_from_their_neighbours(level: str, index: type) -> None:
+    """Where the last vector of a row reaches into the next row, whatever stands there counts as zero."""
+    for dtype, length, strange in itertools.product((np.float32, np.float64), range(6), (np.nan, np.inf)):
+        columns = np.concatenate([np.arange(length), np.arange(6, 12)]).astype(index)
+        X = CSR(np.ones(length + 6, dtype), columns, np.array([0, length, length + 6], index), 12)
+        X.data[length:], w = strange, np.ones(12)
+        w[6:] = strange
+        sums, out = np.zeros(14), np.zeros(2)
+        with running_at(level):
+            _sparse.add_sums(SparseBlock(X), w, 0.0, sums)
+            _sparse.predict(SparseBlock(X), w, 0.0, out)
+        assert out[0] == length
+        assert sums[2:8].tolist() == [length] * length + [0] * (6 - length)
+        assert not np.isfinite(sums[8:]).any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_short_float_rows_of_many_columns_are_summed_in_double(level: str) -> None:
+    """To carry the sums of a tile into double would take longer than to sum its few entries there."""
+    n, d = 900, 1500
+    columns = (np.arange(n)[:, None] + 500 * np.arange(3)) % d
+    data = np.random.default_rng(0).standard_normal(3 * n).astype(np.float32)
+    X = CSR(data, columns.ravel(), np.arange(0, 3 * n + 1, 3), d)
+    y, w = np.random.default_rng(1).standard_normal(n), np.random.default_rng(2).standard_normal(d)
+    sums, dense, ones = np.zeros(d + 2), np.array(twin(X)), np.ones(n)
+    with running_at(level):
+        _sparse.add_sums(SparseBlock(X, y), w, 0.5, sums)
+    r = np.array(reference.residuals(dense.tolist(), y.tolist(), w.tolist(), 0.5))
+    expected = np.array(reference.gradient_sums(dense.tolist(), y.tolist(), w.tolist(), ones.tolist(), 0.5))
+    bound = bounds.sums_bound(dense, y, w, ones, 0.5, r, np.dtype(np.float64))
+    assert not bounds.outside(sums, expected, bound).any()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_float_sums_are_carried_in_double_over_many_rows(level: str) -> None:
+    """Summed in float alone, a million terms of one sign lose the fifth digit."""
+    n = 1_000_000
+    rng = np.random.default_rng(0)
+    values = (100 + rng.standard_normal((n, 2))).astype(np.float32)
+    X = CSR(values.ravel(), np.tile(np.arange(2, dtype=np.int32), n), np.arange(0, 2 * n + 1, 2, dtype=np.int32), 2)
+    w, sums = np.array([0.5, 0.25]), np.zeros(4)
+    with running_at(level):
+        _sparse.add_sums(SparseBlock(X), w, 0.0, sums)
+    wide = values.astype(np.float64)
+    exact = wide.T @ (wide @ w)
+    assert np.abs(sums[2:] / exact - 1).max() <= 1e-6
+    alone = np.cumsum(values[:, 0] * (wide @ w).astype(np.float32), dtype=np.float32)[-1]
+    assert abs(alone / exact[0] - 1) > 1e-5
 
 
 @by_index

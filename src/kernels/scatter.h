@@ -1,20 +1,105 @@
-/* Entries of a sparse row eight at a time, by the gather and scatter instructions of AVX-512, for sparse.pyx.
-
-   In Cython they cannot be had: compilers make of loops over eight entries narrower vectors that go through memory.
+/* Entries of a sparse row some at a time, for sparse.pyx, for float and double x and 32-bit and 64-bit columns.
 
        gather_dot(x, column, count, w)         sum_k x[k] w[column[k]]
        scatter_add(x, column, count, c, g)     g[column[k]] += c x[k], of columns that are all different
 
-   for float and double x and 32-bit and 64-bit columns. SCATTERS says whether this instruction set has them. */
+   take eight, by the gather and scatter instructions of AVX-512; SCATTERS says whether this instruction set has them.
+
+       dot_fours(x, column, count, w)          the same sum
+       add_fours(x, column, count, c, g)       the same, of any columns
+
+   take four: each w is loaded, and each g added to, by itself, and what happens to x in between is done to vectors.
+   In Cython neither can be had: compilers make of such loops vectors that go through memory. */
 #ifndef FASTGD_SCATTER_H
 #define FASTGD_SCATTER_H
 
 #include <stddef.h>
 #include <stdint.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi"        /* no vector crosses a call */
+
+/* w and g are double, or float where x is.
+
+   The last four of a row reach up to three entries beyond it, which must be there. They count as zero, whatever they
+   and the w of their columns are: so rows of any length end without a branch that cannot be foreseen. The processor
+   does not see that X is read in order, among as many jumps, so it is told to fetch what comes FASTGD_AHEAD later. */
+enum { FASTGD_AHEAD = 512 };
+
+typedef float four_f32 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef double four_f64 __attribute__((vector_size(32), aligned(8), may_alias));
+typedef int places_f32 __attribute__((vector_size(16)));
+typedef long long places_f64 __attribute__((vector_size(32)));
+
+static CYTHON_INLINE four_f64 widened_f32(const float *x) {
+#ifdef __AVX__
+    return (four_f64) _mm256_cvtps_pd(_mm_loadu_ps(x));     /* of the other, gcc 12 makes four instructions */
+#else
+    return __builtin_convertvector(*(const four_f32 *) x, four_f64);
+#endif
+}
+
+#define load_f32_f32(x) (*(const four_f32 *) (x))
+#define load_f32_f64(x) widened_f32(x)
+#define load_f64_f64(x) (*(const four_f64 *) (x))
+#define first_of(lane, v, count) ((four_##lane) ((places_##lane) (v) & ((places_##lane) {0, 1, 2, 3} < (count))))
+
+#define FASTGD_FOURS(name, real, load, lane, scalar, index)                                                           \
+    static CYTHON_INLINE four_##lane products_##name(                                                                 \
+        const real *x, const index *column, const scalar *w)                                                          \
+    {                                                                                                                 \
+        return load(x) * (four_##lane) {w[column[0]], w[column[1]], w[column[2]], w[column[3]]};                      \
+    }                                                                                                                 \
+    static CYTHON_INLINE double dot_fours_##name(                                                                     \
+        const real *x, const index *column, ptrdiff_t count, const scalar *w)                                         \
+    {                                                                                                                 \
+        four_##lane sum = {0};                                                                                        \
+        ptrdiff_t k = 0;                                                                                              \
+        for (; k + 4 <= count; k += 4) {                                                                              \
+            __builtin_prefetch(x + k + FASTGD_AHEAD);                                                                 \
+            __builtin_prefetch(column + k + FASTGD_AHEAD);                                                            \
+            sum += products_##name(x + k, column + k, w);                                                             \
+        }                                                                                                             \
+        sum += first_of(lane, products_##name(x + k, column + k, w), (int) (count - k));                              \
+        return (sum[0] + sum[2]) + (sum[1] + sum[3]);                                                                 \
+    }                                                                                                                 \
+    static CYTHON_INLINE void add_four_##name(const index *column, four_##lane v, scalar *g)                          \
+    {                                                                                                                 \
+        for (int q = 0; q < 4; q++)                                                                                   \
+            g[column[q]] += v[q];                                                                                     \
+    }                                                                                                                 \
+    static CYTHON_INLINE void add_fours_##name(                                                                       \
+        const real *x, const index *column, ptrdiff_t count, scalar c, scalar *g)                                     \
+    {                                                                                                                 \
+        ptrdiff_t k = 0;                                                                                              \
+        for (; k + 4 <= count; k += 4)                                                                                \
+            add_four_##name(column + k, c * load(x + k), g);                                                          \
+        add_four_##name(column + k, first_of(lane, c * load(x + k), (int) (count - k)), g);                           \
+    }
+
+FASTGD_FOURS(f32_f32_i32, float, load_f32_f32, f32, float, int32_t)
+FASTGD_FOURS(f32_f32_i64, float, load_f32_f32, f32, float, int64_t)
+FASTGD_FOURS(f32_f64_i32, float, load_f32_f64, f64, double, int32_t)
+FASTGD_FOURS(f32_f64_i64, float, load_f32_f64, f64, double, int64_t)
+FASTGD_FOURS(f64_f64_i32, double, load_f64_f64, f64, double, int32_t)
+FASTGD_FOURS(f64_f64_i64, double, load_f64_f64, f64, double, int64_t)
+
+/* out[j] += g[j] and g[j] = 0, for d entries. */
+static CYTHON_INLINE void carry_f32(float *g, ptrdiff_t d, double *out) {
+    ptrdiff_t j = 0;
+    for (; j + 4 <= d; j += 4) {
+        *(four_f64 *) (out + j) += widened_f32(g + j);
+        *(four_f32 *) (g + j) = (four_f32) {0};
+    }
+    for (; j < d; j++) {
+        out[j] += g[j];
+        g[j] = 0;
+    }
+}
 
 #ifdef __AVX512F__
 #define FASTGD_SCATTERS 1
-#include <immintrin.h>
 
 static inline __mmask8 held(ptrdiff_t left) { return left >= 8 ? 0xff : (__mmask8)((1u << left) - 1); }
 
@@ -26,7 +111,7 @@ static inline __m512d values_f64(const double *x, __mmask8 m) { return _mm512_ma
 
 #define FASTGD_OVER(x_name, real, i_name, index, columns)                                                             \
     static inline double gather_dot_##x_name##_##i_name(                                                              \
-        const real *x, const index *column, ptrdiff_t count, const double *w)                                        \
+        const real *x, const index *column, ptrdiff_t count, const double *w)                                         \
     {                                                                                                                 \
         __m512d sum = _mm512_setzero_pd();                                                                            \
         for (ptrdiff_t k = 0; k < count; k += 8) {                                                                    \

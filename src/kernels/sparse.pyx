@@ -7,15 +7,18 @@ dense kernels: with r_i = x_i.w + b - y_i,
     columns:  sums[a] += sum_i s_i z_ia       sums[d + 2 + a] += sum_i s_i z_ia^2       z_i = (x_i, y_i, 1) - (shift, 0)
 
 A row is read from memory once: what its dot product has brought to the nearest cache, the gradient takes from there.
-Parameters, gradient and products are double whatever X is. Entries of a row meet those of w and of the gradient
+Entries of a row meet those of w and of the gradient
 
 =========================  ===========================================================================================
 eight at a time            by the gather and scatter instructions of AVX-512, if the columns of every row ascend, so
                            that no two of the eight are the same, and these instructions are fast (SparseRows.by_lanes)
-one by one                 else. What compilers make of such loops puts vectors together element by element, so this
-                           module is compiled without (see setup.py)
+four at a time             else: products are made by vectors, whose elements are loaded and stored one by one
+one by one                 in the last rows, after which there is nothing that a vector could reach into
 =========================  ===========================================================================================
 
+Parameters, gradient and products are double, but where X is float and `fits_float` the gradient is computed from a w of
+floats and carried in double from one tile of rows to the next: in caches, where the time goes, floats take half the
+room. This module is compiled without the vectors that compilers put together element by element (see setup.py).
 Entries of a row that name the same column add up; indices are trusted to be below d.
 """
 
@@ -31,9 +34,26 @@ ctypedef fused index:
     int32_t
     int64_t
 
+ctypedef fused lane:
+    float
+    double
+
 cdef extern from "scatter.h":
     enum:
         SCATTERS "FASTGD_SCATTERS"
+    double dot_fours_f32_f32_i32(const float *x, const int32_t *column, Py_ssize_t n, const float *w) noexcept nogil
+    double dot_fours_f32_f32_i64(const float *x, const int64_t *column, Py_ssize_t n, const float *w) noexcept nogil
+    double dot_fours_f32_f64_i32(const float *x, const int32_t *column, Py_ssize_t n, const double *w) noexcept nogil
+    double dot_fours_f32_f64_i64(const float *x, const int64_t *column, Py_ssize_t n, const double *w) noexcept nogil
+    double dot_fours_f64_f64_i32(const double *x, const int32_t *column, Py_ssize_t n, const double *w) noexcept nogil
+    double dot_fours_f64_f64_i64(const double *x, const int64_t *column, Py_ssize_t n, const double *w) noexcept nogil
+    void add_fours_f32_f32_i32(const float *x, const int32_t *column, Py_ssize_t n, float c, float *g) noexcept nogil
+    void add_fours_f32_f32_i64(const float *x, const int64_t *column, Py_ssize_t n, float c, float *g) noexcept nogil
+    void add_fours_f32_f64_i32(const float *x, const int32_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void add_fours_f32_f64_i64(const float *x, const int64_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void add_fours_f64_f64_i32(const double *x, const int32_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void add_fours_f64_f64_i64(const double *x, const int64_t *column, Py_ssize_t n, double c, double *g) noexcept nogil
+    void carry_f32(float *g, Py_ssize_t d, double *out) noexcept nogil
     double gather_dot_f32_i32(const float *x, const int32_t *column, Py_ssize_t count, const double *w) noexcept nogil
     double gather_dot_f32_i64(const float *x, const int64_t *column, Py_ssize_t count, const double *w) noexcept nogil
     double gather_dot_f64_i32(const double *x, const int32_t *column, Py_ssize_t count, const double *w) noexcept nogil
@@ -45,43 +65,57 @@ cdef extern from "scatter.h":
 
 cdef enum:
     RUN = 64        # rows whose targets are loaded together
+    TILE = 512      # rows, whole runs, whose gradient may be summed in float
 
 
 # ---- one row -------------------------------------------------------------------------------------------------------
 
-cdef inline double dot(const real *x, const index *column, Py_ssize_t count, const double *w) noexcept nogil:
-    """sum_k x[k] w[column[k]] in four chains of sums, because one would wait for itself."""
-    cdef double p0 = 0, p1 = 0, p2 = 0, p3 = 0
-    cdef Py_ssize_t k = 0
-    while k + 4 <= count:
-        p0 += x[k] * w[column[k]]
-        p1 += x[k + 1] * w[column[k + 1]]
-        p2 += x[k + 2] * w[column[k + 2]]
-        p3 += x[k + 3] * w[column[k + 3]]
-        k += 4
-    while k < count:
-        p0 += x[k] * w[column[k]]
-        k += 1
-    return (p0 + p1) + (p2 + p3)
+cdef inline double dot(const real *x, const index *column, Py_ssize_t count, const lane *w) noexcept nogil:
+    """sum_k x[k] w[column[k]]."""
+    cdef double p = 0
+    cdef Py_ssize_t k
+    for k in range(count):
+        p += x[k] * w[column[k]]
+    return p
 
 
-cdef inline void scatter(const real *x, const index *column, Py_ssize_t count, double c, double *g) noexcept nogil:
-    """g[column[k]] += c x[k]; the products first, which then need not wait for g to be written."""
-    cdef double v0, v1, v2, v3
-    cdef Py_ssize_t k = 0
-    while k + 4 <= count:
-        v0 = c * x[k]
-        v1 = c * x[k + 1]
-        v2 = c * x[k + 2]
-        v3 = c * x[k + 3]
-        g[column[k]] += v0
-        g[column[k + 1]] += v1
-        g[column[k + 2]] += v2
-        g[column[k + 3]] += v3
-        k += 4
-    while k < count:
-        g[column[k]] += c * x[k]
-        k += 1
+cdef inline void scatter(const real *x, const index *column, Py_ssize_t count, lane c, lane *g) noexcept nogil:
+    """g[column[k]] += c x[k]."""
+    cdef Py_ssize_t k
+    for k in range(count):
+        g[column[k]] += <lane> (c * x[k])
+
+
+cdef inline double dot_fours(const real *x, const index *column, Py_ssize_t count, const lane *w) noexcept nogil:
+    """`dot` by fours; up to three entries after those of the row must be there."""
+    if real is double and index is int32_t:
+        return dot_fours_f64_f64_i32(x, column, count, <const double *> w)
+    elif real is double:
+        return dot_fours_f64_f64_i64(x, column, count, <const double *> w)
+    elif lane is double and index is int32_t:
+        return dot_fours_f32_f64_i32(x, column, count, w)
+    elif lane is double:
+        return dot_fours_f32_f64_i64(x, column, count, w)
+    elif index is int32_t:
+        return dot_fours_f32_f32_i32(x, column, count, w)
+    else:
+        return dot_fours_f32_f32_i64(x, column, count, w)
+
+
+cdef inline void add_fours(const real *x, const index *column, Py_ssize_t count, lane c, lane *g) noexcept nogil:
+    """`scatter` by fours, with as many entries after those of the row."""
+    if real is double and index is int32_t:
+        add_fours_f64_f64_i32(x, column, count, c, <double *> g)
+    elif real is double:
+        add_fours_f64_f64_i64(x, column, count, c, <double *> g)
+    elif lane is double and index is int32_t:
+        add_fours_f32_f64_i32(x, column, count, c, g)
+    elif lane is double:
+        add_fours_f32_f64_i64(x, column, count, c, g)
+    elif index is int32_t:
+        add_fours_f32_f32_i32(x, column, count, c, g)
+    else:
+        add_fours_f32_f32_i64(x, column, count, c, g)
 
 
 cdef inline double gather_dot(const real *x, const index *column, Py_ssize_t count, const double *w) noexcept nogil:
@@ -112,7 +146,7 @@ cdef inline void scatter_lanes(
 
 # ---- mean squared error --------------------------------------------------------------------------------------------
 
-cdef inline void sum_rows(
+cdef inline void sum_by_eights(
     const SparseRows *rows, const real *data, const index *indices, const index *indptr, const double *w, double b,
     double *sums_out, bint with_gradient
 ) noexcept nogil:
@@ -120,27 +154,73 @@ cdef inline void sum_rows(
     cdef double weight[RUN]
     cdef double loss = 0, residual = 0, r, c
     cdef Py_ssize_t start = 0, first = indptr[0], at, count, length, i
-    cdef bint by_lanes = SCATTERS and rows.by_lanes
     while start < rows.n:
         count = min(rows.n - start, <Py_ssize_t> RUN)
         load_run(&rows.targets, b, start, count, target, weight)
         for i in range(count):
             at = indptr[start + i] - first
             length = indptr[start + i + 1] - first - at
-            if by_lanes:
-                r = gather_dot(data + at, indices + at, length, w) - target[i]
+            r = gather_dot(data + at, indices + at, length, w) - target[i]
+            c = weight[i] * r
+            loss += c * r
+            residual += c
+            if with_gradient:
+                scatter_lanes(data + at, indices + at, length, c, sums_out + 2)
+        start += count
+    sums_out[0] += loss
+    sums_out[1] += residual
+
+
+cdef inline void sum_by_fours(
+    const SparseRows *rows, const real *data, const index *indices, const index *indptr, const lane *w, double b,
+    double *sums_out, lane *g
+) noexcept nogil:
+    """Sums of a w and into a gradient `g` (NULL: none) of this precision; what is left in a `g` of float is zero."""
+    cdef double target[RUN]
+    cdef double weight[RUN]
+    cdef double loss = 0, residual = 0, r, c
+    cdef Py_ssize_t start = 0, first = indptr[0], last = indptr[rows.n] - first - 3, at, count, length, i
+    while start < rows.n:
+        count = min(rows.n - start, <Py_ssize_t> RUN)
+        load_run(&rows.targets, b, start, count, target, weight)
+        for i in range(count):
+            at = indptr[start + i] - first
+            length = indptr[start + i + 1] - first - at
+            if at + length < last:
+                r = dot_fours(data + at, indices + at, length, w) - target[i]
             else:
                 r = dot(data + at, indices + at, length, w) - target[i]
             c = weight[i] * r
             loss += c * r
             residual += c
-            if with_gradient and by_lanes:
-                scatter_lanes(data + at, indices + at, length, c, sums_out + 2)
-            elif with_gradient:
-                scatter(data + at, indices + at, length, c, sums_out + 2)
+            if g != NULL and at + length < last:
+                add_fours(data + at, indices + at, length, <lane> c, g)
+            elif g != NULL:
+                scatter(data + at, indices + at, length, <lane> c, g)
         start += count
+        if lane is float and (start % TILE == 0 or start == rows.n):
+            carry_f32(g, rows.d, sums_out + 2)
     sums_out[0] += loss
     sums_out[1] += residual
+
+
+cdef inline void sum_rows(
+    const SparseRows *rows, const index *indptr, const double *w, double b, double *sums_out, bint with_gradient,
+    float *scratch, real like
+) noexcept nogil:
+    """The sums, and the gradient by way of w and itself in float if there is `scratch` for the two."""
+    cdef const real *data = <const real *> rows.data
+    cdef const index *indices = <const index *> rows.indices
+    cdef Py_ssize_t j
+    if SCATTERS and rows.by_lanes:
+        sum_by_eights(rows, data, indices, indptr, w, b, sums_out, with_gradient)
+    elif real is double or scratch == NULL:
+        sum_by_fours(rows, data, indices, indptr, w, b, sums_out, sums_out + 2 if with_gradient else NULL)
+    else:
+        for j in range(rows.d):
+            scratch[j] = <float> w[j]
+            scratch[rows.d + j] = 0
+        sum_by_fours(rows, data, indices, indptr, <const float *> scratch, b, sums_out, scratch + rows.d)
 
 
 cdef inline void predict_rows(
@@ -148,10 +228,20 @@ cdef inline void predict_rows(
     double *out
 ) noexcept nogil:
     """out[i] = x_i.w + b."""
-    cdef Py_ssize_t first = indptr[0], at, i
+    cdef Py_ssize_t first = indptr[0], last = indptr[rows.n] - first - 3, at, length, i
     for i in range(rows.n):
         at = indptr[i] - first
-        out[i] = dot(data + at, indices + at, indptr[i + 1] - first - at, w) + b
+        length = indptr[i + 1] - first - at
+        if at + length < last:
+            out[i] = dot_fours(data + at, indices + at, length, w) + b
+        else:
+            out[i] = dot(data + at, indices + at, length, w) + b
+
+
+cdef inline bint fits_float(const SparseRows *rows, const index *indptr) noexcept nogil:
+    """Whether the gradient is worth summing in float: the entries of a tile are many beside what is carried then."""
+    cdef Py_ssize_t tiles = max((rows.n + TILE - 1) // TILE, <Py_ssize_t> 1)
+    return not (SCATTERS and rows.by_lanes) and (indptr[rows.n] - indptr[0]) // tiles >= 2 * rows.d
 
 
 # ---- second moments ------------------------------------------------------------------------------------------------
@@ -273,17 +363,12 @@ cdef inline int examine_rows(const SparseRows *rows, const index *indices, const
 # An argument `like` has X's type and no meaning else.
 
 cdef inline void sum_any(
-    const SparseRows *rows, const double *w, double b, double *sums_out, bint with_gradient, real like
+    const SparseRows *rows, const double *w, double b, double *sums_out, bint with_gradient, float *scratch, real like
 ) noexcept nogil:
-    cdef const real *x = <const real *> rows.data
     if rows.is_long:
-        sum_rows(
-            rows, x, <const int64_t *> rows.indices, <const int64_t *> rows.indptr, w, b, sums_out, with_gradient
-        )
+        sum_rows(rows, <const int64_t *> rows.indptr, w, b, sums_out, with_gradient, scratch, like)
     else:
-        sum_rows(
-            rows, x, <const int32_t *> rows.indices, <const int32_t *> rows.indptr, w, b, sums_out, with_gradient
-        )
+        sum_rows(rows, <const int32_t *> rows.indptr, w, b, sums_out, with_gradient, scratch, like)
 
 
 cdef inline void predict_any(const SparseRows *rows, const double *w, double b, double *out, real like) noexcept nogil:
@@ -336,20 +421,31 @@ cdef Py_ssize_t scratch_bytes(const SparseRows *rows) noexcept nogil:
     return rows.d * sizeof(Column)
 
 
+cdef Py_ssize_t sums_f32_bytes(const SparseRows *rows) noexcept nogil:
+    """What `sums_f32` is to be given of scratch; where that is nothing, NULL."""
+    if rows.is_long:
+        return 2 * rows.d * sizeof(float) if fits_float(rows, <const int64_t *> rows.indptr) else 0
+    return 2 * rows.d * sizeof(float) if fits_float(rows, <const int32_t *> rows.indptr) else 0
+
+
 cdef void value_f32(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
-    sum_any(rows, w, b, sums_out, False, <float> 0)
+    sum_any(rows, w, b, sums_out, False, NULL, <float> 0)
 
 
 cdef void value_f64(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
-    sum_any(rows, w, b, sums_out, False, <double> 0)
+    sum_any(rows, w, b, sums_out, False, NULL, <double> 0)
 
 
-cdef void sums_f32(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
-    sum_any(rows, w, b, sums_out, True, <float> 0)
+cdef void sums_f32(
+    const SparseRows *rows, const double *w, double b, double *sums_out, void *scratch
+) noexcept nogil:
+    sum_any(rows, w, b, sums_out, True, <float *> scratch, <float> 0)
 
 
-cdef void sums_f64(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil:
-    sum_any(rows, w, b, sums_out, True, <double> 0)
+cdef void sums_f64(
+    const SparseRows *rows, const double *w, double b, double *sums_out, void *scratch
+) noexcept nogil:
+    sum_any(rows, w, b, sums_out, True, <float *> scratch, <double> 0)
 
 
 cdef void predict_f32(const SparseRows *rows, const double *w, double b, double *out) noexcept nogil:
@@ -383,7 +479,7 @@ cdef void panel_f64(
 cdef SparseKernels kernels = SparseKernels(
     value_f32=value_f32, value_f64=value_f64, sums_f32=sums_f32, sums_f64=sums_f64, predict_f32=predict_f32,
     predict_f64=predict_f64, columns_f32=columns_f32, columns_f64=columns_f64, panel_f32=panel_f32,
-    panel_f64=panel_f64, scratch_bytes=scratch_bytes, examine=examine,
+    panel_f64=panel_f64, scratch_bytes=scratch_bytes, sums_f32_bytes=sums_f32_bytes, examine=examine,
 )
 
 table = PyCapsule_New(&kernels, "fastgd.SparseKernels", NULL)
