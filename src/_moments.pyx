@@ -166,7 +166,7 @@ cdef bint sound(const double *gram, Py_ssize_t order, double least) noexcept:
 
 
 def short_gram(X, y, Py_ssize_t d, cnp.ndarray shift, bint in_double, least):
-    """(n, shift, Gram matrix, whether summed in float) of few rows of native arrays without weights; None of any others.
+    """(n, shift, Gram matrix, whether summed in float) of few rows of native arrays without weights; else None.
 
     And None where a sum is not finite, or one of squares below that of n rows of which each has the square `least[0]`,
     or `least[1]` where float32 is summed in float32. The shift is that of a typical row where None is given.

@@ -15,8 +15,8 @@ Everything carried from one tile to the next is double, and so are the sums of y
 decides the shape of the panel:
 
 ==================================  ====================================================================
-rows of contiguous elements that    no panel: rows are turned in registers (`gram_short`, `short_rows.h`), and X
-fill one vector or two, AVX2        and y are read once, in the order of their memory
+rows of contiguous elements that    no panel: vectors of rows, and the same turned round in registers
+fit into a vector, or into two      (`gram_short`, `short_rows.h`), where there are AVX2 or AVX-512
 at most FEW columns, or MANY that   columns side by side: dot products of column by column, rows in the
 are each contiguous                 lanes of a vector (`gram_columns`)
 otherwise                           strips of columns, a vector of each row after the other: outer products
@@ -109,8 +109,8 @@ cdef extern from *:
         double *sums_out
     ) noexcept nogil
     void add_short_f32_in_double(
-        const void *x, Py_ssize_t step, Py_ssize_t count, const Short_f32_in_double *how, const void *target, const void *root,
-        double *sums_out
+        const void *x, Py_ssize_t step, Py_ssize_t count, const Short_f32_in_double *how, const void *target,
+        const void *root, double *sums_out
     ) noexcept nogil
 
 cdef enum:
@@ -160,7 +160,7 @@ cdef inline Py_ssize_t gram_bytes(const Rows *rows, lane lane_like) noexcept nog
 cdef inline void take_targets(
     const real *y, Py_ssize_t count, double origin, lane *target, double *corner_out, lane lane_like
 ) noexcept nogil:
-    """y_i less its shift, of contiguous y without weights: in one loop, where a copy of y would stop the stream of X."""
+    """y_i less its shift, of contiguous y without weights. In one loop: a copy of y would stop the stream of X."""
     cdef double squares = 0, total = 0, t
     cdef Py_ssize_t i
     for i in range(count):
