@@ -36,6 +36,8 @@ TINIEST_SQUARE_IN_FLOAT32 = 1e-30
 #: carried on in double every few hundred rows it is 16 times the unit roundoff: sums of 256 squares are off by 5 of
 #: them (a random walk), and different tiles by different amounts.
 ROUNDING = {np.dtype(np.float32): 2.0**-20, np.dtype(np.float64): 2.0**-52}
+FLOAT32_ROUNDING, FLOAT64_ROUNDING = ROUNDING.values()
+TINIEST_SQUARES = (TINIEST_SQUARE, TINIEST_SQUARE_IN_FLOAT32)
 #: Rows that show whether columns need a shift.
 SAMPLE = 128
 #: Rows that BLAS multiplies in place at once, and products of columns, which bound its time between looks at Ctrl-C.
@@ -229,9 +231,9 @@ class SecondMoments:
 
     def __init__(self, n_features: int, n_threads: int | None = None, *, dtype: Any = None) -> None:
         self.n_features = validate.as_positive_integer(n_features, "n_features")
-        self.n_threads = resolve_threads(n_threads)
+        self.asked_threads = None if n_threads is None else validate.as_positive_integer(n_threads, "n_threads")
         self.in_double = validate.as_accumulator(dtype)
-        self.rounding = ROUNDING[np.dtype(np.float64)]
+        self.rounding = FLOAT64_ROUNDING
         self.n_samples = 0
         self.shift = np.zeros(n_features + 1)
         self.gram = np.zeros((n_features + 2, n_features + 2))
@@ -249,29 +251,47 @@ class SecondMoments:
         -------
         self
         """
+        shift = self.shift if self.n_samples else None
+        short = None
+        if sample_weight is None and self.n_features <= self.KERNEL_WIDTH:
+            short = _moments.short_gram(X, y, self.n_features, shift, self.in_double, TINIEST_SQUARES)
+        self.add(*(self.sum(X, y, sample_weight, shift) if short is None else short))
+        return self
+
+    def add(self, n_samples: int, shift: np.ndarray, gram: np.ndarray, narrow: bool) -> None:
+        """Add the Gram matrix of so many rows about the shift, summed in float32 where `narrow`."""
+        self.shift = shift
+        self.gram = self.gram + gram if self.n_samples else gram
+        self.n_samples += n_samples
+        self.rounding = max(self.rounding, FLOAT32_ROUNDING if narrow else FLOAT64_ROUNDING)
+
+    def sum(
+        self, X: Any, y: Any, sample_weight: Any, shift: np.ndarray | None
+    ) -> tuple[int, np.ndarray, np.ndarray, bool]:
+        """The rows' number, the shift (chosen where None), the Gram matrix, and whether it was summed in float32."""
         X = validate.as_matrix(X, n_features=self.n_features)
         y = validate.as_vector(y, len(X))
         weights, _ = validate.as_weights(sample_weight, len(X))
-        shift = self.shift if self.n_samples else self.first_shift(X, y, weights)
-        gram = None
+        first = shift is None
+        if shift is None:
+            shift = self.first_shift(X, y, weights)
         in_double = self.in_double or isinstance(X, CSR)
         narrow = validate.kernel_dtype(X.dtype) == np.float32 and not in_double
-        if narrow and (not self.n_samples or np.array_equal(shift[:-1].astype(np.float32), shift[:-1])):
+        if narrow and (first or np.array_equal(shift[:-1].astype(np.float32), shift[:-1])):
             gram = self.moments_of(X, y, weights, shift, in_double=False)
-            if not fits_float32(X, y, weights, shift, gram):
-                gram = None
-        if gram is None:
-            narrow = False
-            gram = self.moments_of(X, y, weights, shift, in_double=True)
-            if not np.isfinite(gram).all():
-                validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
-                raise OverflowError("the second moments of X and y overflow; scale the data down")
-            refuse_underflow(X, y, weights, shift, np.diagonal(gram))
-        self.shift = shift
-        self.gram = self.gram + gram if self.n_samples else gram
-        self.n_samples += len(X)
-        self.rounding = max(self.rounding, ROUNDING[np.dtype(np.float32 if narrow else np.float64)])
-        return self
+            if fits_float32(X, y, weights, shift, gram):
+                return len(X), shift, gram, True
+        gram = self.moments_of(X, y, weights, shift, in_double=True)
+        if not np.isfinite(gram).all():
+            validate.refuse_nonfinite(X=X, y=y, sample_weight=weights)
+            raise OverflowError("the second moments of X and y overflow; scale the data down")
+        refuse_underflow(X, y, weights, shift, np.diagonal(gram))
+        return len(X), shift, gram, False
+
+    @property
+    def n_threads(self) -> int:
+        """Threads an update may use."""
+        return resolve_threads(self.asked_threads)
 
     def first_shift(self, X: np.ndarray | CSR, y: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         """A row amid the others, or zero where BLAS can read X in place and no column's mean is far from zero."""

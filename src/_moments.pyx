@@ -4,8 +4,9 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport isfinite
 
-from fastgd._rows cimport RowBlock
+from fastgd._rows cimport RowBlock, fill_targets, native
 from fastgd._types cimport MomentsKernels, Rows, Targets, moments_fn
 
 cnp.import_array()
@@ -13,6 +14,7 @@ cnp.import_array()
 cdef enum:
     LINE = 64                   # bytes of a cache line, where scratch starts
     LEAST_ROWS = 512            # in a call of the kernel, and of which their number is a multiple: whole tiles
+    SHORT_BYTES = 1 << 21       # of X that are always one block
     PIECE_PRODUCTS = 1 << 28    # products of columns between two looks at Ctrl-C
 
 cdef MomentsKernels *kernels
@@ -24,16 +26,18 @@ def use(table):
     kernels = <MomentsKernels *> PyCapsule_GetPointer(table, "fastgd.MomentsKernels")
 
 
-cdef int run(moments_fn kernel, RowBlock block, Py_ssize_t most, const double *shift, double *out) except -1:
+cdef int run(
+    moments_fn kernel, const Rows *source, bint is_float, Py_ssize_t most, const double *shift, double *out
+) except -1:
     """The kernel on all rows, `most` of them at a time: Ctrl-C is heard between."""
-    cdef Rows rows = block.rows
-    cdef Py_ssize_t start = 0, size = 4 if block.is_float else 8
-    cdef char *scratch = <char *> PyMem_RawMalloc(kernels.scratch_bytes(&block.rows) + LINE)
+    cdef Rows rows = source[0]
+    cdef Py_ssize_t start = 0, size = 4 if is_float else 8
+    cdef char *scratch = <char *> PyMem_RawMalloc(kernels.scratch_bytes(source) + LINE)
     if scratch == NULL:
         raise MemoryError()
     try:
-        while start < block.rows.n:
-            rows.n = min(most, block.rows.n - start)
+        while start < source.n:
+            rows.n = min(most, source.n - start)
             with nogil:
                 kernel(&rows, shift, out, scratch + (LINE - <size_t> scratch % LINE))
             PyErr_CheckSignals()
@@ -60,34 +64,139 @@ cdef int check(RowBlock block, double[::1] shift, Py_ssize_t size, Py_ssize_t wa
     return 0
 
 
+cdef int run_gram(const Rows *rows, bint is_float, bint in_double, const double *shift, double *out) except -1:
+    cdef Py_ssize_t order = rows.d + 2, most = max(<Py_ssize_t> LEAST_ROWS, PIECE_PRODUCTS // (order * order))
+    run(
+        kernels.gram_f64 if not is_float else kernels.gram_f32_in_double if in_double else kernels.gram_f32,
+        rows, is_float, most // LEAST_ROWS * LEAST_ROWS, shift, out,
+    )
+    return 0
+
+
 def add_gram(RowBlock block not None, double[::1] shift, double[::1] out, bint in_double=False):
     """Add the block's Gram matrix of [X, y, 1] less (shift, 0) to `out`, flat (d + 2, d + 2), upper triangle.
 
     Float X is summed in float from tile to tile, and takes a shift of floats; in double altogether if `in_double`.
     """
-    cdef Py_ssize_t order = block.rows.d + 2, most = max(<Py_ssize_t> LEAST_ROWS, PIECE_PRODUCTS // (order * order))
+    cdef Py_ssize_t order = block.rows.d + 2
     check(block, shift, out.shape[0], order * order)
-    run(
-        kernels.gram_f64 if not block.is_float else kernels.gram_f32_in_double if in_double else kernels.gram_f32,
-        block, most // LEAST_ROWS * LEAST_ROWS, &shift[0], &out[0],
-    )
+    run_gram(&block.rows, block.is_float, in_double, &shift[0], &out[0])
 
 
 def add_columns(RowBlock block not None, double[::1] shift, double[::1] out):
     """Add the weighted sums of [X, y, 1] less (shift, 0) to `out[: d + 2]` and those of its squares to the rest."""
     cdef Py_ssize_t order = block.rows.d + 2
     check(block, shift, out.shape[0], 2 * order)
-    run(kernels.columns_f32 if block.is_float else kernels.columns_f64, block, block.rows.n, &shift[0], &out[0])
+    run(
+        kernels.columns_f32 if block.is_float else kernels.columns_f64, &block.rows, block.is_float, block.rows.n,
+        &shift[0], &out[0],
+    )
+
+
+cdef void copy_below(double *gram, Py_ssize_t order) noexcept:
+    cdef Py_ssize_t i, j
+    for i in range(order):
+        for j in range(i):
+            gram[i * order + j] = gram[j * order + i]
 
 
 def mirror(double[:, ::1] gram):
     """Copy what is above the diagonal of a square matrix below it."""
-    cdef Py_ssize_t order = gram.shape[0], i, j
-    if gram.shape[1] != order:
+    if gram.shape[1] != gram.shape[0]:
         raise ValueError("mirror takes a square matrix")
+    copy_below(&gram[0, 0], gram.shape[0])
+
+
+# ---- few rows: what Python would take longer for than the kernel ---------------------------------------------------
+
+cdef bint point_at(object X, object y, Py_ssize_t d, Rows *rows) except -1:
+    """Whether these are native arrays of a short block of d columns, pointed at then."""
+    cdef Py_ssize_t size
+    if type(X) is not cnp.ndarray or type(y) is not cnp.ndarray:
+        return False
+    if cnp.PyArray_NDIM(X) != 2 or cnp.PyArray_NDIM(y) != 1 or not native(X) or not native(y):
+        return False
+    size = cnp.PyArray_ITEMSIZE(X)
+    rows.X = cnp.PyArray_DATA(X)
+    rows.n = cnp.PyArray_DIM(X, 0)
+    rows.d = cnp.PyArray_DIM(X, 1)
+    rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
+    rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+    fill_targets(&rows.targets, y, None)
+    return 0 < rows.n == cnp.PyArray_DIM(y, 0) and rows.d == d and rows.n * rows.d * size <= SHORT_BYTES
+
+
+cdef inline double element(const void *x, bint is_float, Py_ssize_t place) noexcept:
+    return (<const float *> x)[place] if is_float else (<const double *> x)[place]
+
+
+cdef inline double middle(const void *x, bint is_float, Py_ssize_t step, Py_ssize_t n) noexcept:
+    """The middle one of the first, middle and last of n elements."""
+    cdef double a = element(x, is_float, 0), b = element(x, is_float, n // 2 * step)
+    cdef double c = element(x, is_float, (n - 1) * step)
+    return max(min(a, b), min(max(a, b), c))
+
+
+cdef void take_typical(const Rows *rows, bint is_float, double *shift_out) noexcept:
+    """`typical_row` of `fastgd.objective`."""
+    cdef Py_ssize_t j, size = 4 if is_float else 8
+    for j in range(rows.d):
+        shift_out[j] = middle(<const char *> rows.X + j * rows.x_col * size, is_float, rows.x_row, rows.n)
+    shift_out[rows.d] = middle(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, rows.n)
+
+
+cdef bint are_floats(const double *values, Py_ssize_t size) noexcept:
+    cdef Py_ssize_t j
+    for j in range(size):
+        if <float> values[j] != values[j]:
+            return False
+    return True
+
+
+cdef bint sound(const double *gram, Py_ssize_t order, double least) noexcept:
+    """Whether all sums above the diagonal are finite, and those of squares not below `least`."""
+    cdef Py_ssize_t i, j
     for i in range(order):
-        for j in range(i):
-            gram[i, j] = gram[j, i]
+        if gram[i * order + i] < least:
+            return False
+        for j in range(i, order):
+            if not isfinite(gram[i * order + j]):
+                return False
+    return True
+
+
+def short_gram(X, y, Py_ssize_t d, cnp.ndarray shift, bint in_double, least):
+    """(n, shift, Gram matrix, whether summed in float) of few rows of native arrays without weights; else None.
+
+    And None where a sum is not finite, or one of squares below that of n rows of which each has the square `least[0]`,
+    or `least[1]` where float32 is summed in float32. The shift is that of a typical row where None is given.
+    """
+    cdef Rows rows
+    cdef cnp.npy_intp shape[2]
+    cdef cnp.ndarray gram
+    cdef const double *by
+    cdef bint is_float, narrow
+    if not point_at(X, y, d, &rows):
+        return None
+    is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
+    shape[0] = d + 1
+    if shift is None:
+        shift = cnp.PyArray_EMPTY(1, shape, cnp.NPY_DOUBLE, 0)
+        take_typical(&rows, is_float, <double *> cnp.PyArray_DATA(shift))
+    elif not (
+        shift.ndim == 1 and cnp.PyArray_DIM(shift, 0) == d + 1 and cnp.PyArray_TYPE(shift) == cnp.NPY_DOUBLE
+        and cnp.PyArray_IS_C_CONTIGUOUS(shift)
+    ):
+        raise ValueError("a shift is float64 and has one entry more than there are columns")
+    by = <const double *> cnp.PyArray_DATA(shift)
+    narrow = is_float and not in_double and are_floats(by, d)
+    shape[0] = shape[1] = d + 2
+    gram = cnp.PyArray_ZEROS(2, shape, cnp.NPY_DOUBLE, 0)
+    run_gram(&rows, is_float, not narrow, by, <double *> cnp.PyArray_DATA(gram))
+    if not sound(<const double *> cnp.PyArray_DATA(gram), d + 2, <double> least[narrow] * rows.n):
+        return None
+    copy_below(<double *> cnp.PyArray_DATA(gram), d + 2)
+    return rows.n, shift, gram, narrow
 
 
 def fill_panel(RowBlock block not None, Py_ssize_t start, double[::1] shift, cnp.ndarray panel_out not None):

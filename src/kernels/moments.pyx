@@ -15,6 +15,8 @@ Everything carried from one tile to the next is double, and so are the sums of y
 decides the shape of the panel:
 
 ==================================  ====================================================================
+rows of contiguous elements that    no panel: vectors of rows, and the same turned round in registers
+fit into a vector, or into two      (`gram_short`, `short_rows.h`), where there are AVX2 or AVX-512
 at most FEW columns, or MANY that   columns side by side: dot products of column by column, rows in the
 are each contiguous                 lanes of a vector (`gram_columns`)
 otherwise                           strips of columns, a vector of each row after the other: outer products
@@ -48,6 +50,69 @@ cdef extern from *:
         LEFT "FASTGD_LEFT"      # columns that meet a strip at once: as many as there are registers for
     void prefetch_line(const void *address) noexcept nogil
 
+cdef extern from "lanes.h":
+    pass
+
+cdef extern from *:
+    """
+    #define SUFFIX f32
+    #define REAL float
+    #define LANE float
+    #define PLACE int
+    #define WIDTH (2 * FASTGD_LANES)
+    #define LIMIT (WIDTH < 12 ? WIDTH : 12)
+    #define LOAD(x) (*(const vector_f32 *) (x))
+    #define HALF_LOAD(x) (*(const half_f32 *) (x))
+    #include "short_rows.h"
+    #define SUFFIX f64
+    #define REAL double
+    #define LANE double
+    #define PLACE long long
+    #define WIDTH FASTGD_LANES
+    #define LIMIT FASTGD_LANES
+    #define LOAD(x) (*(const vector_f64 *) (x))
+    #define HALF_LOAD(x) (*(const half_f64 *) (x))
+    #include "short_rows.h"
+    #define SUFFIX f32_in_double
+    #define REAL float
+    #define LANE double
+    #define PLACE long long
+    #define WIDTH FASTGD_LANES
+    #define LIMIT FASTGD_LANES
+    #define LOAD(x) widened(x)
+    #define HALF_LOAD(x) __builtin_convertvector(*(const half_f32 *) (x), half_f64)
+    #include "short_rows.h"
+    """
+    enum:
+        SHORT_ROWS "FASTGD_SHORT_ROWS"      # whether this level has what short_rows.h needs,
+        SPLITS "FASTGD_SPLITS"              # and for rows in two halves,
+        HALF "FASTGD_HALF"                  # of so many elements
+        SHORT_SUMS "FASTGD_SHORT_SUMS"
+        LANES "FASTGD_LANES"                # doubles in a vector
+    ctypedef struct Short_f32:
+        pass
+    ctypedef struct Short_f64:
+        pass
+    ctypedef struct Short_f32_in_double:
+        pass
+    void prepare_f32(Short_f32 *how, Py_ssize_t d, Py_ssize_t rows, const double *shift) noexcept nogil
+    void prepare_f64(Short_f64 *how, Py_ssize_t d, Py_ssize_t rows, const double *shift) noexcept nogil
+    void prepare_f32_in_double(
+        Short_f32_in_double *how, Py_ssize_t d, Py_ssize_t rows, const double *shift
+    ) noexcept nogil
+    void add_short_f32(
+        const void *x, Py_ssize_t step, Py_ssize_t count, const Short_f32 *how, const void *target, const void *root,
+        double *sums_out
+    ) noexcept nogil
+    void add_short_f64(
+        const void *x, Py_ssize_t step, Py_ssize_t count, const Short_f64 *how, const void *target, const void *root,
+        double *sums_out
+    ) noexcept nogil
+    void add_short_f32_in_double(
+        const void *x, Py_ssize_t step, Py_ssize_t count, const Short_f32_in_double *how, const void *target,
+        const void *root, double *sums_out
+    ) noexcept nogil
+
 cdef enum:
     VECTOR = 64             # bytes of a row in a strip
     LANES_MAX = 16          # floats in a vector
@@ -63,6 +128,7 @@ cdef enum:
     NARROW = 4              # strips
     TURN = 8                # columns, and
     TURN_ROWS = 16          # rows that are turned at once
+    WHOLE_F32 = 12          # columns of float rows that are turned as a whole: of more, halves are faster
     PANEL_MAX = 256         # rows of a panel that `columns` fills
     PANEL_ELEMENTS = 4096   # what it may take of the L1 cache
 
@@ -91,44 +157,188 @@ cdef inline Py_ssize_t gram_bytes(const Rows *rows, lane lane_like) noexcept nog
 
 # ---- targets and weights of a tile ---------------------------------------------------------------------------------
 
+cdef inline void take_targets(
+    const real *y, Py_ssize_t count, double origin, lane *target, double *corner_out, lane lane_like
+) noexcept nogil:
+    """y_i less its shift, of contiguous y without weights. In one loop: a copy of y would stop the stream of X."""
+    cdef double squares = 0, total = 0, t
+    cdef Py_ssize_t i
+    for i in range(count):
+        t = y[i] - origin
+        total += t
+        squares += t * t
+        target[i] = <lane> t
+    corner_out[0] += squares
+    corner_out[1] += total
+
+
 cdef inline void load_sides(
     const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, double *sums_out, lane *target,
     lane *root
 ) noexcept nogil:
     """sqrt(s_i) (y_i - shift) and sqrt(s_i); and add y'y, the sum of y and that of the weights to the Gram matrix."""
-    cdef double t[LONG_TILE]
-    cdef double s[LONG_TILE]
     cdef Py_ssize_t order = rows.d + 2, i
     cdef double *corner = sums_out + (order - 2) * order + order - 2
-    cdef double origin = shift[rows.d], squares = 0, total = 0, weight = 0
+    cdef double origin = shift[rows.d]
+    if rows.targets.s != NULL:
+        load_weighted(rows, start, count, origin, corner, target, root)
+        return
+    for i in range(count):
+        root[i] = 1
+    corner[order + 1] += count
+    if rows.targets.y == NULL:
+        for i in range(count):
+            target[i] = 0
+    elif rows.targets.y_step != 1:
+        load_apart(rows, start, count, origin, corner, target)
+    elif rows.targets.y_is_float:
+        take_targets(<const float *> rows.targets.y + start, count, origin, target, corner, <lane> 0)
+    else:
+        take_targets(<const double *> rows.targets.y + start, count, origin, target, corner, <lane> 0)
+
+
+cdef inline void load_apart(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, double origin, double *corner_out, lane *target
+) noexcept nogil:
+    """`take_targets` of y at any stride."""
+    cdef double t[LONG_TILE]
+    load(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, start, count, t)
+    take_targets(<const double *> t, count, origin, target, corner_out, <lane> 0)
+
+
+cdef inline void load_weighted(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, double origin, double *corner_out, lane *target, lane *root
+) noexcept nogil:
+    cdef double t[LONG_TILE]
+    cdef double s[LONG_TILE]
+    cdef double squares = 0, total = 0, weight = 0
+    cdef Py_ssize_t order = rows.d + 2, i
     if rows.targets.y == NULL:
         memset(t, 0, count * sizeof(double))
         origin = 0
     else:
         load(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, start, count, t)
-    if rows.targets.s == NULL:
-        for i in range(count):
-            t[i] -= origin
-            total += t[i]
-            squares += t[i] * t[i]
-            target[i] = <lane> t[i]
-        for i in range(count):
-            root[i] = 1
-        weight = count
+    load(rows.targets.s, rows.targets.s_is_float, rows.targets.s_step, start, count, s)
+    for i in range(count):
+        t[i] -= origin
+        weight += s[i]
+        total += s[i] * t[i]
+        squares += s[i] * t[i] * t[i]
+    for i in range(count):
+        s[i] = sqrt(s[i])
+        root[i] = <lane> s[i]
+        target[i] = <lane> (s[i] * t[i])
+    corner_out[0] += squares
+    corner_out[1] += total
+    corner_out[order + 1] += weight
+
+
+# ---- short rows ----------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t short_width(lane lane_like) noexcept nogil:
+    """Lanes in a vector."""
+    return 2 * LANES if lane is float else LANES
+
+
+cdef inline Py_ssize_t short_limit(lane lane_like) noexcept nogil:
+    """The longest rows that are turned as a whole."""
+    return min(short_width(lane_like), <Py_ssize_t> WHOLE_F32)
+
+
+cdef inline bint is_short(const Rows *rows, lane lane_like) noexcept nogil:
+    """Whether all sums of rows stay in registers."""
+    cdef Py_ssize_t most = 2 * HALF if SPLITS else short_limit(lane_like)
+    return SHORT_ROWS and rows.d <= most and rows.x_col == 1 and rows.x_row >= rows.d
+
+
+cdef inline void collect_turned(
+    const double *sums, Py_ssize_t d, Py_ssize_t rows, Py_ssize_t width, double *sums_out
+) noexcept nogil:
+    """Add up the rows of a vector."""
+    cdef Py_ssize_t order = d + 2, turns = d // 2, row, j, k, m
+    for row in range(rows):
+        for j in range(d):
+            for k in range(turns + 1):
+                m = (j + k) % d
+                if 2 * k < d or j < m:      # turned by half its length, a row meets itself twice
+                    sums_out[min(j, m) * order + max(j, m)] += sums[k * width + row * d + j]
+            sums_out[j * order + d] += sums[(turns + 1) * width + row * d + j]
+            sums_out[j * order + d + 1] += sums[(turns + 2) * width + row * d + j]
+
+
+cdef inline void collect_halves(const double *sums, Py_ssize_t d, double *sums_out) noexcept nogil:
+    cdef Py_ssize_t order = d + 2, first, j, k, m
+    for j in range(d):
+        first = j // HALF * HALF
+        for k in range(HALF // 2 + 1):
+            m = first + (j + k) % HALF
+            if m < d and (2 * k < HALF or j < m):
+                sums_out[min(j, m) * order + max(j, m)] += sums[(first // HALF * 5 + k) * HALF + j % HALF]
+        if j < HALF:
+            for k in range(d - HALF):
+                sums_out[j * order + HALF + k] += sums[(10 + k) * HALF + j]
+        sums_out[j * order + d] += sums[(18 + j // HALF) * HALF + j % HALF]
+        sums_out[j * order + d + 1] += sums[(20 + j // HALF) * HALF + j % HALF]
+
+
+cdef inline void add_rows(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, const double *shift, const lane *target, const lane *root,
+    double *sums_out, real like
+) noexcept nogil:
+    """Rows one by one: those after which there is no more to read that would fill a vector."""
+    cdef const real *x = <const real *> rows.X + start * rows.x_row
+    cdef Py_ssize_t d = rows.d, order = rows.d + 2, i, j, k
+    cdef lane z[2 * HALF]
+    for i in range(count):
+        for j in range(d):
+            z[j] = (x[j] - <lane> shift[j]) * root[i]
+            for k in range(j + 1):
+                sums_out[k * order + j] += z[k] * z[j]
+            sums_out[j * order + d] += z[j] * target[i]
+            sums_out[j * order + d + 1] += z[j] * root[i]
+        x += rows.x_row
+
+
+cdef inline void gram_short(
+    const Rows *rows, const double *shift, double *sums_out, lane lane_like, real like
+) noexcept nogil:
+    cdef Py_ssize_t width = short_width(lane_like), d = rows.d, together, tile, start = 0, count, whole
+    cdef lane target[TILE + 2 * LANES_MAX]      # of which vectors are read from any place
+    cdef lane root[TILE + 2 * LANES_MAX]
+    cdef lane *scales = root if rows.targets.s != NULL else NULL
+    cdef double sums[SHORT_SUMS]
+    cdef const real *x = <const real *> rows.X
+    cdef bint turns = d <= short_limit(lane_like)
+    cdef Short_f32 how_f32
+    cdef Short_f64 how_f64
+    cdef Short_f32_in_double how_f32_in_double
+    together = width // d if turns and rows.x_row == d else 1
+    tile = TILE // together * together
+    memset(sums, 0, sizeof(sums))
+    if lane is float:
+        prepare_f32(&how_f32, d, together, shift)
+    elif real is double:
+        prepare_f64(&how_f64, d, together, shift)
     else:
-        load(rows.targets.s, rows.targets.s_is_float, rows.targets.s_step, start, count, s)
-        for i in range(count):
-            t[i] -= origin
-            weight += s[i]
-            total += s[i] * t[i]
-            squares += s[i] * t[i] * t[i]
-        for i in range(count):
-            s[i] = sqrt(s[i])
-            root[i] = <lane> s[i]
-            target[i] = <lane> (s[i] * t[i])
-    corner[0] += squares
-    corner[1] += total
-    corner[order + 1] += weight
+        prepare_f32_in_double(&how_f32_in_double, d, together, shift)
+    while start < rows.n:
+        count = min(tile, rows.n - start)
+        load_sides(rows, start, count, shift, sums_out, target, root)
+        whole = whole_rows(rows, start, count, width if turns else 2 * HALF)
+        whole = min((whole + together - 1) // together, count // together) * together
+        if lane is float:
+            add_short_f32(x, rows.x_row, whole, &how_f32, target, scales, sums)
+        elif real is double:
+            add_short_f64(x, rows.x_row, whole, &how_f64, target, scales, sums)
+        else:
+            add_short_f32_in_double(x, rows.x_row, whole, &how_f32_in_double, target, scales, sums)
+        add_rows(rows, start + whole, count - whole, shift, target + whole, root + whole, sums_out, like)
+        x += count * rows.x_row
+        start += count
+    if turns:
+        collect_turned(sums, d, together, width, sums_out)
+    else:
+        collect_halves(sums, d, sums_out)
 
 
 # ---- rows: strips of columns ---------------------------------------------------------------------------------------
@@ -670,7 +880,9 @@ cdef Py_ssize_t scratch_bytes(const Rows *rows) noexcept nogil:
 cdef inline void gram(
     const Rows *rows, const double *shift, double *sums_out, void *scratch, lane lane_like, real like
 ) noexcept nogil:
-    if by_columns(rows, lane_like):
+    if is_short(rows, lane_like):
+        gram_short(rows, shift, sums_out, lane_like, like)
+    elif by_columns(rows, lane_like):
         gram_columns(rows, shift, sums_out, scratch, lane_like, like)
     else:
         gram_rows(rows, shift, sums_out, scratch, lane_like, like)
