@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -262,35 +263,43 @@ def test_what_is_refused() -> None:
         _saga.run(block, _saga.State(np.zeros(2)), order, 0.1, np.ones(3))
     with pytest.raises(ValueError, match="a run takes at least a row"):
         _saga.run(block, _saga.State(np.zeros(2)), order[:0], 0.1, np.ones(2))
+    sparse = sparse_block(np.ones((3, 2)), np.ones(3), None, np.int32)
     with pytest.raises(ValueError, match="sparse rows are not centred"):
-        sparse = sparse_block(np.ones((3, 2)), np.ones(3), None, np.int32)
         _saga.run(sparse, _saga.State(np.zeros(2)), order, 0.1, np.ones(2), means=np.ones(2))
     with pytest.raises(ValueError, match="no update was averaged yet"):
         _ = _saga.State([1.0, 2.0]).average
 
 
 @pytest.fixture
-def alarm() -> Iterator[None]:
-    """A signal that raises."""
+def alarm() -> Iterator[list[float]]:
+    """What signals say when they are heard; each raises."""
+    heard: list[float] = []
 
     def interrupt(*_: object) -> None:
+        heard.append(time.perf_counter())
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
-    yield
+    yield heard
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("batch_size", [1, 1 << 22])
-def test_a_run_hears_ctrl_c(batch_size: int, sparse: bool, alarm: None) -> None:
+@pytest.mark.parametrize("whole", [False, True], ids=["rows", "a batch"])
+def test_a_run_hears_ctrl_c(whole: bool, sparse: bool, alarm: list[float]) -> None:
+    """Within 50 ms, of which a busy machine may take its share: the least of five."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((1000, 3)), np.ones(1000)
     block = sparse_block(X, y, None, np.int32) if sparse else RowBlock(X, y)
-    order = rng.integers(0, 1000, 1 << 22)
-    state = _saga.State(np.zeros(3))
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
-    with pytest.raises(KeyboardInterrupt):
-        for _ in range(100):
-            _saga.run(block, state, order, 0.01, np.ones(3), batch_size=batch_size, l1=0.1)
+    order = rng.integers(0, 1000, 20_000_000)
+    delays = []
+    for _ in range(5):
+        state = _saga.State(np.zeros(3))
+        signal.setitimer(signal.ITIMER_REAL, 0.06)
+        due = time.perf_counter() + 0.06
+        with pytest.raises(KeyboardInterrupt):
+            _saga.run(block, state, order, 0.01, np.ones(3), batch_size=len(order) if whole else 1, l1=0.1)
+        delays.append(alarm[-1] - due)
+        assert np.isfinite(state.coef).all()
+    assert min(delays) < 0.05

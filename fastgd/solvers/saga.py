@@ -13,7 +13,7 @@ SVRG; Frostig et al., 2015).
 
 Without l1, F is quadratic and an epoch's move a preconditioned gradient, wherever noise or an ill-conditioned problem
 has left it: it is made conjugate to the last one and taken to the least F along it (flexible conjugate gradients;
-Notay, 2000), which takes one more pass where that is elsewhere. So F never rises.
+Notay, 2000), which takes one more pass where that is elsewhere. So F never rises but by its rounding.
 
 Rows are centred and measured in the metric of standardised columns while they are read, in which one row can carry the
 parameters no further than to where its residual vanishes: neither scale nor outliers make it diverge.
@@ -28,6 +28,7 @@ import numpy as np
 
 from fastgd import _saga
 from fastgd.objective import MSE
+from fastgd.solvers._certificate import Geometry
 from fastgd.solvers._epochs import Epochs, Metric, blown_up, diverged, evaluate, run_epoch
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
@@ -100,7 +101,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
             new, last = step(objective, at, descent.move(at), last, options.l1, conjugate=auto)
         if not auto and diverged(monitor, new.loss):
             raise blown_up(objective, options, monitor, new.loss)
-        stalled = 0 if new.loss < at.loss else stalled + 1
+        stalled = 0 if better(new, at, monitor.geometry) else stalled + 1
         if stalled and auto:
             descent.rate, last = descent.rate / 2, Direction()
         else:
@@ -109,6 +110,13 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         if not reason and options.tol > 0 and stalled == STALLED:
             reason = "the loss stopped falling"
     return monitor.outcome(at.w, at.loss, reason, lr=descent.rate / 2)
+
+
+def better(new: Point, at: Point, geometry: Geometry) -> bool:
+    """Whether F has fallen, or, where it is equal to its rounding, the gradient has."""
+    if abs(new.loss - at.loss) > geometry.eps * at.loss:
+        return new.loss < at.loss
+    return geometry.measure(new.w, new.loss, new.grad)[0] < geometry.measure(at.w, at.loss, at.grad)[0]
 
 
 class Descent:
