@@ -27,7 +27,6 @@ def run(
     order: np.ndarray,
     rate: float,
     metric: Any,
-    *,
     means: Any = None,
     drift: Any = None,
     intercept_drift: float = 0.0,

@@ -8,8 +8,6 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-import numpy as np
-
 from fastgd._rows cimport RowBlock
 from fastgd._sparse cimport SparseBlock
 from fastgd._types cimport Rows, SAGAKernels, SAGARun, SAGAState, SparseRows, saga_fn, sparse_saga_fn
@@ -31,7 +29,8 @@ def use(table):
 
 cdef cnp.ndarray padded(values, Py_ssize_t d, str name):
     """A vector of double of its own, with zeros up to a whole number of the widest vectors of any CPU."""
-    cdef cnp.ndarray vector = np.zeros((d + 7) // 8 * 8)
+    cdef cnp.npy_intp size = (d + 7) // 8 * 8
+    cdef cnp.ndarray vector = cnp.PyArray_ZEROS(1, &size, cnp.NPY_DOUBLE, 0)
     if values is not None:
         if len(values) != d:
             raise ValueError(f"{name} must have {d} entries, one for each column; got {len(values)}")
@@ -62,10 +61,10 @@ cdef class State:
     cdef tuple vectors          # what the pointers of `state` point at: v, velocity, pull, total, seen
 
     def __init__(self, coef, double intercept=0.0):
-        cdef Py_ssize_t d = len(coef)
+        cdef cnp.npy_intp d = len(coef)
         self.n_features = d
         vectors = [padded(values, d, "coef") for values in (coef, None, None, None)]
-        self.vectors = (*vectors, np.zeros(d, np.intp))
+        self.vectors = (*vectors, cnp.PyArray_ZEROS(1, &d, cnp.NPY_INTP, 0))
         self.state.v, self.state.velocity = entries(vectors[0]), entries(vectors[1])
         self.state.pull, self.state.total = entries(vectors[2]), entries(vectors[3])
         self.state.seen = <Py_ssize_t *> cnp.PyArray_DATA(self.vectors[4])
@@ -116,7 +115,7 @@ cdef int check(
 
 
 def run(
-    block, State state not None, const Py_ssize_t[::1] order not None, double rate, metric, *, means=None, drift=None,
+    block, State state not None, const Py_ssize_t[::1] order not None, double rate, metric, means=None, drift=None,
     double intercept_drift=0.0, anchor=None, Py_ssize_t batch_size=1, double momentum=0.0, double l1=0.0,
     double l2=0.0, double intercept_step=1.0, bint clamps=False, Py_ssize_t average_from=-1,
 ):
@@ -155,7 +154,7 @@ def run(
         raise ValueError("sparse rows are not centred")
     if momentum > 0 or batch_size > 1:
         visits = min(visits, max(PIECE // (d * 8) * min(batch_size, <Py_ssize_t> 1 << 16), <Py_ssize_t> 1))
-    pace = np.asarray(padded(metric, d, "metric")) * rate
+    pace = padded(metric, d, "metric") * rate
     vectors = [
         padded(metric, d, "metric"), padded(means, d, "means"), pace * l2, pace * padded(drift, d, "drift"), pace * l1,
         padded(anchor, d, "anchor"),

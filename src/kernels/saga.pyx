@@ -308,7 +308,7 @@ cdef inline void multiply_sparse(
 cdef inline void move_sparse(
     const real *x, const index *columns, Py_ssize_t size, double f, const SAGARun *run, SAGAState *state
 ) noexcept nogil:
-    """What the update does to the entries of a row; a negative count marks one that has begun, for columns may repeat."""
+    """What the update does to the entries of a row; a negative count marks those begun, for columns may repeat."""
     cdef Py_ssize_t k, j
     for k in range(size):
         j = columns[k]
