@@ -71,6 +71,44 @@ ctypedef struct SGDRun:
     Py_ssize_t stage            # and which pass over the batch it is in
 
 
+ctypedef struct SAGAState:
+    # What a descent in a metric carries from one update to the next; it owns nothing. Vectors are padded with zeros to
+    # multiples of 8, which any CPU's vectors divide.
+    double *v
+    double *velocity            # what momentum keeps of the last update
+    double *pull                # sum of what the rows of a batch pull at v
+    double *total               # of the averaged v
+    Py_ssize_t *seen            # sparse rows, one an update: how many updates each entry of v has gone through
+    double intercept
+    double intercept_velocity
+    double intercept_pull
+    double intercept_total
+    Py_ssize_t n_averaged
+
+
+ctypedef struct SAGARun:
+    # A run of its updates and how far it has come; it owns nothing. Documented in src/kernels/saga.pyx. Vectors are
+    # padded like those of the state.
+    const Py_ssize_t *order     # rows of X, any of them, any number of times
+    Py_ssize_t count            # rows in the order
+    Py_ssize_t batch            # rows in an update; the last may have fewer
+    Py_ssize_t at               # the place in the order that comes next
+    const double *means         # taken from dense rows
+    const double *metric
+    const double *lost          # rate metric l2
+    const double *pushed        # rate metric drift
+    const double *reach         # rate metric l1
+    const double *anchor        # what v is counted from, for l1
+    double rate
+    double momentum
+    double intercept_step
+    double intercept_pushed     # rate intercept_step times its drift
+    bint clamps                 # the step of a row that would carry v beyond where its residual vanishes
+    bint plain                  # lost and pushed are zero,
+    bint truncates              # and reach is not
+    bint averages
+
+
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
 ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
@@ -96,6 +134,12 @@ ctypedef void (*sparse_sgd_fn)(
     const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
 ) noexcept nogil
 ctypedef Py_ssize_t (*sgd_scratch_fn)(const SGDRun *run, Py_ssize_t d) noexcept nogil
+ctypedef void (*saga_fn)(
+    const Rows *rows, SAGARun *run, SAGAState *state, Py_ssize_t visits, void *scratch
+) noexcept nogil
+ctypedef void (*sparse_saga_fn)(
+    const SparseRows *rows, SAGARun *run, SAGAState *state, Py_ssize_t visits, void *scratch
+) noexcept nogil
 ctypedef void (*sparse_fn)(const SparseRows *rows, const double *w, double b, double *sums_out) noexcept nogil
 ctypedef void (*sparse_sums_fn)(
     const SparseRows *rows, const double *w, double b, double *sums_out, void *scratch
@@ -152,6 +196,14 @@ ctypedef struct SGDKernels:
     sparse_sgd_fn sparse_f32
     sparse_sgd_fn sparse_f64
     sgd_scratch_fn scratch_doubles
+
+
+ctypedef struct SAGAKernels:
+    # Documented in src/kernels/saga.pyx.
+    saga_fn dense_f32
+    saga_fn dense_f64
+    sparse_saga_fn sparse_f32
+    sparse_saga_fn sparse_f64
 
 
 ctypedef struct SparseKernels:

@@ -218,6 +218,76 @@ def sgd_epoch(
     return [dot(seen, squares), fsum(squares), fsum(seen)], steps
 
 
+def metric_epoch(
+    X: Matrix,
+    y: Vector,
+    v: Vector,
+    order: Sequence[int],
+    rate: float,
+    metric: Vector,
+    sample_weight: Weights = None,
+    intercept: float = 0.0,
+    *,
+    means: Vector | None = None,
+    drift: Vector | None = None,
+    intercept_drift: float = 0.0,
+    anchor: Vector | None = None,
+    batch_size: int = 1,
+    momentum: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    intercept_step: float = 1.0,
+    clamps: bool = False,
+) -> list[tuple[list[float], float]]:
+    """Stochastic updates in a diagonal metric, of centred rows z_i = x_i - means, with variance reduction.
+
+    For a batch B, with f_i = s_i (z_i.v + c - y_i) at the parameters (v, c) before the update,
+
+        p_j = (1 / |B|) sum_i f_i z_ij + drift_j + l2 v_j       p_c = (1 / |B|) sum_i f_i + drift_c
+        step_j <- momentum step_j - rate metric_j p_j           step_c <- momentum step_c - rate intercept_step p_c
+        v_j <- v_j + step_j                                     c <- c + step_c
+
+    and then anchor_j + v_j moves towards zero, but not beyond, by rate metric_j l1. A run that clamps divides f_i by
+    rate s_i q_i / |B| where that is above one, q_i = sum_j metric_j z_ij^2 + intercept_step: a row alone then takes
+    (v, c) no further than to where its residual vanishes (normalised LMS; Nagumo and Noda, 1967).
+
+    With targets of zero, v the distance from a snapshot, and as drift half the gradient there, each row pulls by the
+    difference between its gradient now and at the snapshot: SVRG (Johnson and Zhang, Accelerating stochastic gradient
+    descent using predictive variance reduction, 2013), which a linear model needs no table of residuals for, as SAGA
+    has it (Defazio, Bach and Lacoste-Julien, 2014).
+
+    Returns
+    -------
+    list of (v, c)
+        The parameters after each update.
+    """
+    s, d = weights(sample_weight, y), len(v)
+    means, drift, anchor = ([0.0] * d if values is None else values for values in (means, drift, anchor))
+    step, step_c, steps, v = [0.0] * d, 0.0, [], list(v)
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        rows = [[x - m for x, m in zip(X[i], means, strict=True)] for i in batch]
+        factors = []
+        for i, z in zip(batch, rows, strict=True):
+            f = s[i] * (dot(z, v) + intercept - y[i])
+            square = fsum(q * x * x for q, x in zip(metric, z, strict=True)) + intercept_step
+            reach = rate / min(batch_size, len(order)) * s[i] * square
+            factors.append(f / reach if clamps and reach > 1 else f)
+        for j, column in enumerate(zip(*rows, strict=True)):
+            pull = dot(factors, column) / len(batch) + drift[j] + l2 * v[j]
+            step[j] = momentum * step[j] - rate * metric[j] * pull
+        step_c = momentum * step_c - rate * intercept_step * (fsum(factors) / len(batch) + intercept_drift)
+        v = [shrunk(a + v_j + p, rate * q * l1) - a for a, v_j, p, q in zip(anchor, v, step, metric, strict=True)]
+        intercept += step_c
+        steps.append((v, intercept))
+    return steps
+
+
+def shrunk(w: float, reach: float) -> float:
+    """What is left of w, moved towards zero but not beyond: the proximal step of reach |w|."""
+    return max(0.0, w - reach) if w > 0 else min(0.0, w + reach)
+
+
 # ---- second moments --------------------------------------------------------------------------------------------------
 
 

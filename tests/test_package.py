@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _cpu, _kernels, _moments, _mse, _rows, _sgd, _sparse
+from fastgd import _cpu, _kernels, _moments, _mse, _rows, _saga, _sgd, _sparse
 
 PACKAGE = Path(fg.__file__).parent
 
@@ -234,7 +234,9 @@ def own_names(scope):
     return {name for name in vars(scope) if not name.startswith("__")}
 
 
-@pytest.mark.parametrize("module", [_cpu, _rows, _mse, _moments, _sparse, _sgd], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [_cpu, _rows, _mse, _moments, _sparse, _sgd, _saga], ids=lambda module: module.__name__
+)
 def test_stubs_match(module):
     stub = named(stub_of(module).body)
     assert set(stub) == own_names(module)

@@ -47,12 +47,13 @@ def choose(cap: str | None) -> str:
 
 def use(level: str) -> None:
     """Run every kernel at this level from now on."""
-    from fastgd import _moments, _mse, _sgd, _sparse
+    from fastgd import _moments, _mse, _saga, _sgd, _sparse
 
     _mse.use(importlib.import_module(_module("mse", level)).table)
     _moments.use(importlib.import_module(_module("moments", level)).table)
     _sparse.use(importlib.import_module(_module("sparse", level)).table)
     _sgd.use(importlib.import_module(_module("sgd", level)).table)
+    _saga.use(importlib.import_module(_module("saga", level)).table)
     global current
     current = level
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fastgd._csr import CSR
 from fastgd.objective import MSE
-from fastgd.solvers import gd, moments
+from fastgd.solvers import gd, moments, saga, sgd
 from fastgd.solvers._interface import Solver
 
 __all__ = ["SOLVERS", "Choice", "choose"]
@@ -38,6 +38,8 @@ class Choice(NamedTuple):
 SOLVERS: dict[str, Method] = {
     "moments": Method(moments.solve, moments.USES),
     "gd": Method(gd.solve, gd.USES),
+    "sgd": Method(sgd.solve, sgd.USES),
+    "saga": Method(saga.solve, saga.USES),
 }
 
 #: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
