@@ -466,7 +466,9 @@ def momentum_descent(
     l2: float = 0.0,
     w0: Vector | None = None,
 ) -> tuple[list[float], list[float]]:
-    """`gradient_descent` with a memory of its last change v: with a momentum m,
+    """`gradient_descent` with a memory of its last change.
+
+    With a momentum m, and from v = 0,
 
         v <- m v - lr grad F(w), w <- w + v             the heavy ball (Polyak, 1964)
         v <- m v - lr grad F(w + m v), w <- w + v       Nesterov's method (1983)

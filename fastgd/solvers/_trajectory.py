@@ -36,7 +36,7 @@ MOST_BLOCKS = 128
 TABLE = 1 << 16
 #: Relative errors of a loss beyond which the trajectory is left to the passes.
 ACCURATE = 1e-10
-#: Share of the optimum in the loss at the start below which it is computed by a pass, not as a difference.
+#: Share of the variance of y in the optimum below which that is computed by a pass, not as a difference.
 DIFFERENCE = 1e-4
 #: Components that are this much smaller than the largest are left out, and what is this small is taken for zero.
 NEGLIGIBLE, NOTHING = 1e-24, 1e-140
@@ -57,40 +57,67 @@ class Spectrum:
     ----------
     values, vectors : ndarray
         Ascending; negligible eigenvalues are zero.
+    blur : ndarray
+        By how much rounding may have changed each eigenvalue.
     geometry : Geometry
     """
 
     def __init__(self, moments: SecondMoments, objective: MSE, *, standardised: bool) -> None:
         self.moments, self.objective = moments, objective
-        equations = NormalEquations(
+        self.equations = NormalEquations(
             moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype
         )
-        self.geometry = equations.geometry
+        self.geometry = self.equations.geometry
         self.coordinates = Coordinates(self.geometry)
         self.standardised = standardised
-        hessian = self.scaled_hessian(equations) if standardised else self.hessian()
-        self.values, self.vectors = np.linalg.eigh(hessian)
-        self.blur = 10 * len(hessian) * EPS * self.largest
-        self.values[self.values <= self.blur] = 0.0
+        self.values, self.vectors, self.blur = self.scaled() if standardised else self.as_they_are()
+        self.values[self.values <= 10 * self.blur] = 0.0
 
     @property
     def largest(self) -> float:
         return float(self.values[-1])
 
-    def hessian(self) -> np.ndarray:
-        """H of the columns as they are, with a column of ones for the intercept."""
-        moments, d = self.moments, self.moments.n_features
-        kept = [*range(d), d + 1] if self.objective.fit_intercept else list(range(d))
-        hessian = (2 / moments.weight) * moments.about(np.zeros(d + 1))[np.ix_(kept, kept)]
-        hessian[range(d), range(d)] += 2 * self.objective.l2
-        return hessian
+    def as_they_are(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Eigenvalues, eigenvectors and blur of H of the columns as they are.
 
-    def scaled_hessian(self, equations: NormalEquations) -> np.ndarray:
-        """H of the standardised columns: twice the matrix of the normal equations, and 2 for the intercept."""
-        d = len(equations.matrix)
+        With C the second moments about the means m, H = 2/S A'A, where A has the rows of the root of C, sqrt(S) (m, 1)
+        and sqrt(S l2) I. Its singular values are off by eps times the largest of them, which where means are large
+        leaves twice the digits that the eigenvalues of H itself would have.
+        """
+        d, weight, fit_intercept = self.moments.n_features, self.geometry.weight, self.objective.fit_intercept
+        means = self.moments.means
+        centred = self.moments.about(means)[:d, :d]
+        squares, axes = np.linalg.eigh(centred)
+        sides = np.sqrt(weight) * np.append(means[:d], 1.0)
+        ridge = np.sqrt(weight * self.objective.l2) * np.eye(d, d + 1)
+        root = np.hstack([np.sqrt(np.maximum(squares, 0.0))[:, None] * axes.T, np.zeros((d, 1))])
+        stack = np.vstack([root, sides, ridge])[:, : d + fit_intercept] * np.sqrt(2 / weight)
+        _, singular, vectors = np.linalg.svd(stack, full_matrices=False)
+        singular = singular[::-1]
+        blur = self.rounding * (2 * singular[-1] * singular + 2 * squares[-1] / weight)
+        return singular**2, np.ascontiguousarray(vectors[::-1].T), blur
+
+    def scaled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Those of the standardised columns: of twice the matrix of the normal equations, and 2 for the intercept."""
+        d = self.moments.n_features
         hessian = 2 * np.eye(d + self.objective.fit_intercept)
-        hessian[:d, :d] = 2 * equations.matrix
-        return hessian
+        hessian[:d, :d] = 2 * self.equations.matrix
+        values, vectors = np.linalg.eigh(hessian)
+        return values, vectors, np.full(len(values), self.rounding * values[-1])
+
+    @property
+    def rounding(self) -> float:
+        """Relative to the whole, of an eigenvalue."""
+        return 2 * EPS * float(np.sqrt(self.moments.n_features + 1))
+
+    def optimum(self) -> np.ndarray:
+        """The parameters with the least F."""
+        coef = self.equations.solution()
+        return np.append(coef, self.equations.intercept(coef)) if self.objective.fit_intercept else coef
+
+    def coordinates_of(self, w: np.ndarray) -> np.ndarray:
+        """The components of parameters along the eigenvectors."""
+        return self.vectors.T @ (self.coordinates.standardised(w) if self.standardised else w)
 
     def gradient(self, grad: np.ndarray) -> np.ndarray:
         """The components of a gradient along the eigenvectors, given that by w."""
@@ -103,10 +130,10 @@ class Spectrum:
 
     def gap_bound(self, grad: np.ndarray, loss: float) -> float:
         """F - F* <= |grad|^2 / 2λmin, and the rounding of F; NaN where λmin is not known to some digits."""
-        least = float(self.values[0])
-        if least <= 1000 * self.blur:
+        least, blur = float(self.values[0]), float(self.blur[0])
+        if least <= 1000 * blur:
             return float("nan")
-        return float(np.sum(self.gradient(grad) ** 2) / (2 * (least - self.blur))) + 4 * EPS * loss
+        return float(np.sum(self.gradient(grad) ** 2) / (2 * (least - blur))) + 4 * EPS * loss
 
 
 class Landing(NamedTuple):
@@ -135,42 +162,55 @@ class Trajectory:
         self.start = w0
         if spectrum.standardised:  # constant columns go to the intercept
             self.start = spectrum.coordinates.parameters(spectrum.coordinates.standardised(w0))
-        loss, grad = loss_and_grad(spectrum.moments, w0, objective.fit_intercept, objective.l2)
-        self.first_loss = loss
-        self.slopes = spectrum.gradient(grad)
-        self.inverse = np.divide(1.0, spectrum.values, out=np.zeros_like(spectrum.values), where=spectrum.values > 0)
-        self.offsets = self.slopes * self.inverse
+        penalties = objective.fit_intercept, objective.l2
+        self.kept = spectrum.values > 0
+        best = spectrum.optimum()
+        self.optimum = loss_and_grad(spectrum.moments, best, *penalties)[0]
+        if self.optimum < self.smallest_difference():
+            self.look_at_the_optimum(best)
+        self.offsets = np.where(self.kept, spectrum.coordinates_of(w0) - spectrum.coordinates_of(best), 0.0)
+        first = spectrum.gradient(loss_and_grad(spectrum.moments, w0, *penalties)[1])
+        self.slopes = np.where(self.kept, spectrum.values * self.offsets, first)
         self.axes = spectrum.axes()
-        self.optimum = loss - float(self.slopes @ self.offsets) / 2
-        if self.optimum < DIFFERENCE * loss:
-            self.look_at_the_optimum()
         pull = lr * spectrum.values
         ahead = momentum * (1 - pull) if nesterov else np.full_like(pull, momentum)
         self.momentum = momentum
         self.step = np.array([[1 - pull, ahead], [-pull, ahead]])
 
-    def look_at_the_optimum(self) -> None:
-        """Take F* from a pass at the optimum, and what its gradient there still says of the way to it."""
-        grad = np.empty(len(self.start))
-        loss, _ = self.spectrum.objective.value_and_grad(self.start - self.offsets @ self.axes, out=grad)
-        rest = self.spectrum.gradient(grad)
-        self.optimum = max(loss - float(rest**2 @ self.inverse) / 2, 0.0)
-        self.offsets += rest * self.inverse
-        self.slopes = np.where(self.inverse > 0, self.spectrum.values * self.offsets, self.slopes)
+    def look_at_the_optimum(self, best: np.ndarray) -> None:
+        """Take F* from a pass at the optimum, less what its gradient there says is still to gain."""
+        grad = np.empty(len(best))
+        loss, _ = self.spectrum.objective.value_and_grad(best, out=grad)
+        gain = self.spectrum.gradient(grad)[self.kept] ** 2 / self.spectrum.values[self.kept]
+        self.optimum = max(loss - float(gain.sum()) / 2, 0.0)
 
     def accurate(self, max_iter: int) -> bool:
-        """Whether the losses have nine digits.
+        """Whether the losses have nine digits, as far as some of the iterates show.
 
-        An eigenvalue is off by `blur`, which changes a component λ e^2 of the loss by blur e^2; and components whose
-        eigenvalues are lost must have next to nothing to do.
+        At those, loss and gradient by the moments themselves must be what the eigenvalues say. A gradient that is off
+        by δ moves the component e by δ / λ at most, and the loss by e δ. Where the loss is so small that the moments do
+        not know it, the eigenvalues must be good; and components whose eigenvalues are lost must have nothing to do.
         """
-        blur, values = self.spectrum.blur, self.spectrum.values
-        lost = values == 0
-        allowed = ACCURATE * self.optimum
-        if max_iter * self.lr * float(self.slopes[lost] @ self.slopes[lost]) > allowed:
+        blur, values, kept = self.spectrum.blur, self.spectrum.values, self.kept
+        lost = self.slopes[~kept]
+        if len(lost) and max_iter * self.lr * float(lost @ lost) > ACCURATE * self.optimum:
             return False
-        least = float(np.min(values[~lost], initial=np.inf))
-        return bool(blur * float(self.offsets @ self.offsets) <= allowed or blur <= ACCURATE * least)
+        objective, known = self.spectrum.objective, self.smallest_difference()
+        for k in (0, *(8**i for i in range(20) if 8**i < max_iter), max_iter):
+            factors = power(self.step, k)[0, 0]
+            loss = self.optimum + float(self.slopes @ (self.offsets * factors**2)) / 2
+            if loss < known:
+                return bool((blur[kept] <= ACCURATE * values[kept]).all())
+            w = self.iterates(factors[None])[0]
+            value, grad = loss_and_grad(self.spectrum.moments, w, objective.fit_intercept, objective.l2)
+            off = self.spectrum.gradient(grad) - self.slopes * factors
+            if abs(value - loss) + float(np.abs(self.offsets * factors) @ np.abs(off)) > ACCURATE * loss:
+                return False
+        return True
+
+    def smallest_difference(self) -> float:
+        """The smallest loss that is known to ten digits as a difference of moments."""
+        return DIFFERENCE * self.spectrum.geometry.y_length**2 / self.spectrum.geometry.weight
 
     def run(self, max_iter: int, tol: float) -> Landing:
         """Go on to `max_iter`, or to the first iterate that meets the tolerance."""
@@ -203,7 +243,7 @@ class Trajectory:
             states = np.einsum("ijkd,jd->ikd", jumps[:, :, : blocks + 1], state)
             states[np.abs(states) < NOTHING] = 0.0
             size = np.abs(self.slopes) * np.abs(state).sum(axis=0)
-            kept = np.flatnonzero((size > NEGLIGIBLE * size.max()) & (self.inverse > 0))
+            kept = np.flatnonzero((size > NEGLIGIBLE * size.max()) & self.kept)
             yield Chunk(start, min(blocks * length, max_iter + 1 - start), states[:, :-1], table[0, :, :-1], kept)
             state, start, blocks = states[:, -1], start + blocks * length, 2 * blocks
 
