@@ -36,7 +36,7 @@ MOST_BLOCKS = 128
 TABLE = 1 << 16
 #: Relative errors of a loss beyond which the trajectory is left to the passes.
 ACCURATE = 1e-10
-#: Share of the variance of y in the optimum below which that is computed by a pass, not as a difference.
+#: Share of the optimum in the mean square of y (about the moments' shift) below which it is computed by a pass.
 DIFFERENCE = 1e-4
 #: Components that are this much smaller than the largest are left out, and what is this small is taken for zero.
 NEGLIGIBLE, NOTHING = 1e-24, 1e-140
@@ -159,7 +159,7 @@ class Trajectory:
 
     def __init__(self, spectrum: Spectrum, w0: np.ndarray, lr: float, momentum: float, nesterov: bool) -> None:
         objective, self.spectrum, self.lr = spectrum.objective, spectrum, lr
-        self.start = w0
+        self.start = self.w0 = w0
         if spectrum.standardised:  # constant columns go to the intercept
             self.start = spectrum.coordinates.parameters(spectrum.coordinates.standardised(w0))
         penalties = objective.fit_intercept, objective.l2
@@ -210,7 +210,8 @@ class Trajectory:
 
     def smallest_difference(self) -> float:
         """The smallest loss that is known to ten digits as a difference of moments."""
-        return DIFFERENCE * self.spectrum.geometry.y_length**2 / self.spectrum.geometry.weight
+        moments = self.spectrum.moments
+        return DIFFERENCE * float(moments.gram[-2, -2]) / moments.weight
 
     def run(self, max_iter: int, tol: float) -> Landing:
         """Go on to `max_iter`, or to the first iterate that meets the tolerance."""
@@ -227,7 +228,7 @@ class Trajectory:
         return Landing(
             losses=np.concatenate(losses)[: last + 1],
             norms=np.concatenate(norms)[: last + 1],
-            w=self.iterates(here[None])[0],
+            w=self.iterates(here[None])[0] if last else self.w0,
             change=self.spectrum.vectors @ (self.offsets * (here - before)),
             grad_before=self.spectrum.vectors @ (self.slopes * before),
         )
