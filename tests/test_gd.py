@@ -152,7 +152,7 @@ def test_a_tolerance_ends_it_at_the_same_iteration(method, given):
     ends = set()
     for lr in ("auto", share * limit(X, momentum, nesterov, **options)):
         for tol in (1e-2, 1e-5, 1e-8):
-            full = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "max_iter": 4000, "tol": tol, **options}
+            full = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "max_iter": 2000, "tol": tol, **options}
             r = fit(X, y, **full)
             other = passes(X, y, **full)
             assert_same(r, other)
@@ -212,7 +212,7 @@ def test_columns_that_say_nothing_new(lr):
     X, y = data()
     X = np.column_stack([X, np.full(N, 2.0), X[:, 0], np.zeros(N)])
     w0 = np.arange(1.0, 9.0)
-    for given in ({}, {"l2": 0.1}, {"fit_intercept": False, "w0": w0[:7]}, {"w0": w0}):
+    for given in ({}, {"l2": 0.1}, {"fit_intercept": False, "w0": w0[:7]}, {"w0": w0}, {"l2": 0.1, "w0": w0}):
         r, other = (f(X, y, lr=lr, max_iter=3000, tol=0, **given) for f in (fit, passes))
         assert_same(r, other)
         assert r.n_passes <= 3

@@ -169,8 +169,9 @@ class Trajectory:
         if self.optimum < self.smallest_difference():
             self.look_at_the_optimum(best)
         self.offsets = np.where(self.kept, spectrum.coordinates_of(w0) - spectrum.coordinates_of(best), 0.0)
-        first = spectrum.gradient(loss_and_grad(spectrum.moments, w0, *penalties)[1])
-        self.slopes = np.where(self.kept, spectrum.values * self.offsets, first)
+        self.first_loss, grad = loss_and_grad(spectrum.moments, w0, *penalties)
+        self.first_norm = float(np.linalg.norm(grad))
+        self.slopes = np.where(self.kept, spectrum.values * self.offsets, spectrum.gradient(grad))
         self.axes = spectrum.axes()
         pull = lr * spectrum.values
         ahead = momentum * (1 - pull) if nesterov else np.full_like(pull, momentum)
@@ -224,6 +225,7 @@ class Trajectory:
             if found is not None:
                 last = chunk.start + found
                 break
+        losses[0][0], norms[0][0] = self.first_loss, self.first_norm  # a penalty on constant columns is in these alone
         before, here = (power(self.step, k)[0, 0] for k in (max(last - 1, 0), last))
         return Landing(
             losses=np.concatenate(losses)[: last + 1],

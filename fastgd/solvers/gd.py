@@ -42,7 +42,7 @@ PASS_NS, MOMENTS_NS = 0.5, 0.04
 #: Time of an entry of sparse rows over that of an element of dense ones, in a pass.
 SPARSE_ENTRY = 4
 #: Of an iteration whatever the data, and of setting up the trajectory; of each entry of the Hessian cubed.
-STEP_NS, TRAJECTORY_NS, EIGEN_NS = 25_000, 1_000_000, 1.0
+STEP_NS, TRAJECTORY_NS, EIGEN_NS = 25_000, 2_000_000, 1.0
 #: Iterations that a fit with a tolerance is taken to need.
 EXPECTED_ITERATIONS = 300
 #: Features beyond which the Hessian and its eigenvectors are not formed.
