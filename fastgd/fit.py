@@ -75,8 +75,10 @@ def fit(
         variance-reduced form. "auto" takes the cheapest one that is exact; `FitResult.explain` tells why.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
         Step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as they are. Else the columns are
-        standardised, without touching X, and the step found: "auto" is one that cannot diverge, "backtracking" is
-        Armijo's line search and "bb" Barzilai and Borwein's step, both for "gd" alone.
+        standardised, without touching X, and the step found: "auto" is one that cannot diverge, of "gd" 1/λmax of the
+        Hessian by standardised columns; "backtracking" is Armijo's line search and "bb" Barzilai and Borwein's step,
+        both for "gd" alone. The result's `lr` is the number that was used, the last one where it changed: a step in the
+        columns in which it was taken, of a rule's the standardised ones.
     max_iter : int, default 1000
         Updates, or epochs of stochastic solvers, that a solver may make.
     tol : float, optional
@@ -92,8 +94,8 @@ def fit(
     momentum : float, default 0.0
         Of "gd" and "sgd": v <- momentum * v - lr * grad F(w), w <- w + v (Polyak, 1964).
     nesterov : bool, default False
-        The gradient is taken at w + momentum * v instead (Nesterov, 1983). A momentum of 0 is then chosen from the
-        condition number.
+        The gradient is taken at w + momentum * v instead (Nesterov, 1983). A momentum of 0 then stands for one that
+        grows, and starts anew when it leads uphill, which does as well as that which the condition number asks for.
     batch_size : int, default 1
         Rows in an update of "sgd".
     schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
@@ -126,7 +128,7 @@ def fit(
         If an argument has the wrong type, shape or range, an array holds NaN or an infinity, or the solver has no use
         for an option that was given.
     DivergenceError
-        If lr is not below 2/λmax, or the loss passes 10^3 times its start.
+        If lr is not below 2/λmax, or what takes its place with momentum, or the loss passes 10^3 times its start.
     ImportError
         If a progress bar is asked for and rich is not installed.
 

@@ -693,9 +693,12 @@ def test_gd_is_the_textbooks_iterate_by_iterate(fit_intercept, weighted, l2):
 
 
 def test_the_step_that_was_used_is_told():
+    """That of "auto" is one of standardised columns, however many iterations are asked for."""
     X, y = data(50, 3)
-    p = fg.MSE(X, y, fit_intercept=True)
-    assert fg.fit(X, y, solver="gd", tol=0, max_iter=1).lr == pytest.approx(1 / p.lipschitz(), rel=1e-12)
+    p = fg.MSE((X - X.mean(axis=0)) / X.std(axis=0), y, fit_intercept=True)
+    for steps in (1, 10_000):
+        r = fg.fit(X, y, solver="gd", tol=0, max_iter=steps)
+        assert r.lr == pytest.approx(1 / p.lipschitz(), rel=1e-10)
     assert fg.fit(X, y, solver="gd", lr=0.01, tol=0, max_iter=1).lr == 0.01
     assert fg.fit(X, y).lr is None
 

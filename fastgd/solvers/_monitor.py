@@ -19,14 +19,47 @@ __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
 BLOW_UP = 1e3
 
 
+class Column:
+    """Numbers that come one by one, or many at once: a list of floats that takes arrays as they are."""
+
+    def __init__(self) -> None:
+        self._pieces: list[np.ndarray] = []     # what came before the last ones
+        self._last: list[float] = []
+        self._before = 0
+
+    def __len__(self) -> int:
+        return self._before + len(self._last)
+
+    def __getitem__(self, place: int) -> float:
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        place %= len(self)
+        for piece in self._pieces:
+            if place < len(piece):
+                return float(piece[place])
+            place -= len(piece)
+        return self._last[place]
+
+    def append(self, value: float) -> None:
+        self._last.append(value)
+
+    def extend(self, values: np.ndarray) -> None:
+        self._pieces += [np.array(self._last), values] if self._last else [values]
+        self._before += len(self._last) + len(values)
+        self._last = []
+
+    def array(self) -> np.ndarray:
+        return np.concatenate([*self._pieces, np.array(self._last)])
+
+
 @dataclass
 class History:
     """The losses and gradient norms of the iterates, and the seconds since the start of the fit."""
 
     start: float = field(default_factory=time.perf_counter)
-    loss: list[float] = field(default_factory=list)
-    grad_norm: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    loss: Column = field(default_factory=Column)
+    grad_norm: Column = field(default_factory=Column)
+    seconds: Column = field(default_factory=Column)
     val_loss: list[float] = field(default_factory=list)
 
     def add(self, loss: float, grad: np.ndarray) -> None:
@@ -38,16 +71,16 @@ class History:
         """Add iterates that were found together; the time they took is shared among them."""
         before = self.seconds[-1] if self.seconds else 0.0
         shares = np.arange(1, len(loss) + 1) / max(len(loss), 1)
-        self.loss.extend(loss.tolist())
-        self.grad_norm.extend(grad_norm.tolist())
-        self.seconds.extend((before + (time.perf_counter() - self.start - before) * shares).tolist())
+        self.loss.extend(loss)
+        self.grad_norm.extend(grad_norm)
+        self.seconds.extend(before + (time.perf_counter() - self.start - before) * shares)
 
     def arrays(self) -> dict[str, np.ndarray]:
         columns = {
             "iteration": np.arange(len(self.loss)),
-            "loss": np.array(self.loss),
-            "grad_norm": np.array(self.grad_norm),
-            "seconds": np.array(self.seconds),
+            "loss": self.loss.array(),
+            "grad_norm": self.grad_norm.array(),
+            "seconds": self.seconds.array(),
         }
         return columns | ({"val_loss": np.array(self.val_loss)} if self.val_loss else {})
 
@@ -136,6 +169,7 @@ class Monitor:
         self.ended_by_choice = False    # a callback's or the validation set's
         self.best_loss, self.best_w = np.inf, np.empty(0)
         self.best_val, self.best_val_at, self.best_val_w = np.inf, 0, np.empty(0)
+        self.rule = "2/λmax"    # which step sizes are safe, for the error
         self._geometry: Geometry | None = None
 
     @property
@@ -202,7 +236,12 @@ class Monitor:
             self.best_loss, self.best_w = loss, w.copy()
         if not loss <= BLOW_UP * max(history.loss[0], np.finfo(self.objective.dtype).tiny):
             raise divergence(
-                lr, max_lr, f"the loss rose from {history.loss[0]:g} to {loss:g}", self.best_w, self.best_loss
+                lr,
+                max_lr,
+                f"the loss rose from {history.loss[0]:g} to {loss:g}",
+                self.best_w,
+                self.best_loss,
+                self.rule,
             )
         self.optimality, noise = self.geometry.measure(w, loss, grad)
         self.converged, reason = judge(self.tol, self.optimality, noise)
@@ -267,10 +306,12 @@ class Monitor:
         return "the callback ended it" if stop else ""
 
 
-def divergence(lr: float, limit: float, why: str, w: np.ndarray, loss: float) -> DivergenceError:
+def divergence(
+    lr: float, limit: float, why: str, w: np.ndarray, loss: float, rule: str = "2/λmax"
+) -> DivergenceError:
     return DivergenceError(
-        f"gradient descent diverges with lr={lr:.6g}: {why}. It converges for lr below 2/λmax = {limit:.6g}; "
-        f"lr='auto' takes {limit / 2:.6g}",
+        f"gradient descent diverges with lr={lr:.6g}: {why}. It converges for lr below {rule} = {limit:.6g}; "
+        f"lr={limit / 2:.6g} is safe, and so is lr='auto'",
         lr=lr,
         max_lr=limit,
         w=w,

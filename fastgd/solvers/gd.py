@@ -2,59 +2,339 @@
 
 1. Initialise the parameters. 2. Compute the gradient of the loss. 3. Move against it: w <- w - lr * grad F(w).
 4. Repeat until the gradient or the parameters stop changing.
+
+A number for lr is the textbook's, in the columns as they are. Else the columns are standardised (`_scaling`), and a
+rule finds the step. With a momentum m the third step is
+
+    v <- m v - lr * grad F(w), w <- w + v             (Polyak, Some methods of speeding up the convergence, 1964)
+    v <- m v - lr * grad F(w + m v), w <- w + v       (Nesterov, 1983)
+
+where the latter needs no second pass: F is quadratic, so that the gradient ahead, at w + m v with v the change from w'
+to w, is grad F(w) + m (grad F(w) - grad F(w')). On a direction with eigenvalue λ the first contracts for
+lr λ < 2 (1 + m), the second for lr λ < 2 (1 + m) / (1 + 2 m).
+
+Where many iterations are asked for and only the history looks at them, they are found through the second moments
+(`_trajectory`): the same trajectory, without a pass for each.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
 import numpy as np
 
-from fastgd import _mse
-from fastgd.objective import MSE
+from fastgd._csr import CSR
+from fastgd.objective import MSE, SecondMoments
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor, divergence
+from fastgd.solvers._scaling import Coordinates
+from fastgd.solvers._trajectory import Spectrum, Trajectory
 
 __all__ = ["USES", "solve"]
 
 #: Options of `fit` that it has a use for.
-USES = frozenset({"lr"})
+USES = frozenset({"lr", "momentum", "nesterov"})
+
+#: Of an element of dense rows, the nanoseconds in a pass and those in the second moments, for each column (measured).
+PASS_NS, MOMENTS_NS = 0.5, 0.04
+#: Time of an entry of sparse rows over that of an element of dense ones, in a pass.
+SPARSE_ENTRY = 4
+#: Of an iteration whatever the data, and of setting up the trajectory; of each entry of the Hessian cubed.
+STEP_NS, TRAJECTORY_NS, EIGEN_NS = 25_000, 2_000_000, 1.0
+#: Iterations that a fit with a tolerance is taken to need.
+EXPECTED_ITERATIONS = 300
+#: Features beyond which the Hessian and its eigenvectors are not formed.
+MOST_FEATURES = 4096
+#: How well the trajectory must agree with a pass at its end.
+AGREEMENT = 1e-9
+#: Relative precision of λmax by the Lanczos process, so that the step is the one that the eigenvalues give.
+PRECISE = 1e-6
+#: Share of the decrease that the slope promises with which Armijo's search is content, and the factor that cuts a step.
+ENOUGH, CUT = 0.3, 0.5
+#: The same of the nonmonotone search, and the losses that it looks back on (Raydan's).
+LITTLE, LOOK_BACK = 1e-4, 10
 
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
-    """Descend with a fixed step, by default 1/λmax.
+    """Descend with a fixed step, or with one that a rule finds anew for each.
 
     Raises
     ------
     DivergenceError
-        If lr is not below 2/λmax, before the first step; or if the loss should pass 10^3 times its start.
+        If lr is not below its limit, before the first step; or if the loss should pass 10^3 times its start.
     """
-    largest = objective.lipschitz()
-    lr = safe_step(options, largest)
-    limit = 2.0 / largest if largest > 0 else float("inf")
-    w = options.w0
-    grad = np.empty(len(w))
-    while True:
-        loss, _ = objective.value_and_grad(w, out=grad)
-        if reason := monitor.see(w, loss, grad, lr=lr, max_lr=limit):
-            break
-        before = w.copy()
-        _mse.update(w, grad, lr)
-        if options.tol > 0 and np.array_equal(w, before):
+    spectrum = None
+    if worth_a_spectrum(objective, options, monitor):
+        spectrum = spectrum_of(objective, standardised=options.lr == "auto")
+        monitor.extra_passes += 1
+        monitor.geometry = spectrum.geometry
+    frame: Frame = Coordinates(monitor.geometry) if isinstance(options.lr, str) else AsTheyAre()
+    if options.lr in SEARCHES:
+        return descend(objective, options, monitor, frame, SEARCHES[options.lr]())
+    rule = fixed_step(options, monitor, spectrum.largest if spectrum else largest_eigenvalue(objective, frame))
+    start = shortcut(spectrum, options, monitor, frame, rule) if spectrum else None
+    return descend(objective, options, monitor, frame, rule, start, spectrum)
+
+
+def worth_a_spectrum(objective: MSE, options: Options, monitor: Monitor) -> bool:
+    """Whether the second moments and their eigenvectors cost less than the passes that they save.
+
+    They serve a fixed step with a fixed momentum, in a fit of which nobody wants to see each iterate.
+    """
+    n, d = objective.X.shape
+    fixed = options.lr not in SEARCHES and not (options.nesterov and options.momentum == 0)
+    if not fixed or not monitor.plain or n < 2 * d or d > MOST_FEATURES:
+        return False
+    elements = SPARSE_ENTRY * len(objective.X.data) if isinstance(objective.X, CSR) else n * d
+    expected = min(options.max_iter, EXPECTED_ITERATIONS) if options.tol > 0 else options.max_iter
+    by_passes = expected * (STEP_NS + PASS_NS * elements)
+    return TRAJECTORY_NS + MOMENTS_NS * n * d * d + EIGEN_NS * d**3 < by_passes
+
+
+def spectrum_of(objective: MSE, *, standardised: bool) -> Spectrum:
+    """The eigenvectors of the Hessian, from one pass over X."""
+    moments = SecondMoments(objective.n_features, objective.n_threads, dtype=np.float64)
+    moments.update(objective.X, objective.y, objective.sample_weight)
+    return Spectrum(moments, objective, standardised=standardised)
+
+
+def largest_eigenvalue(objective: MSE, frame: Frame) -> float:
+    """λmax of the Hessian in these coordinates, by passes over X."""
+    return objective.lipschitz() if isinstance(frame, AsTheyAre) else frame.lipschitz(objective, PRECISE)
+
+
+def fixed_step(options: Options, monitor: Monitor, largest: float) -> FixedStep:
+    """The step size asked for, if it is safe, or 1/λmax."""
+    m = options.momentum
+    if not options.nesterov:
+        factor, monitor.rule = 2 * (1 + m), "2 (1 + momentum)/λmax" if m else "2/λmax"
+    elif m:
+        factor, monitor.rule = 2 * (1 + m) / (1 + 2 * m), "2 (1 + momentum)/((1 + 2 momentum) λmax)"
+    else:
+        factor, monitor.rule = 4 / 3, "4/(3 λmax)"
+    limit = factor / largest if largest > 0 else float("inf")
+    lr = options.lr if not isinstance(options.lr, str) else 1 / largest if largest > 0 else 1.0
+    if lr >= limit:
+        why = f"the step is not below {monitor.rule}"
+        raise divergence(lr, limit, why, options.w0.copy(), float("nan"), monitor.rule)
+    kind = Restarted if options.nesterov and not m else FixedStep
+    return kind(lr, limit, m, options.nesterov)
+
+
+def shortcut(
+    spectrum: Spectrum, options: Options, monitor: Monitor, frame: Frame, rule: FixedStep
+) -> Point | None:
+    """The end of the descent by its trajectory, its iterates in the history; nothing if that is not accurate.
+
+    A pass must agree with it. The rule is left ready to go on from there: should the exact gradient say that the
+    tolerance is not met yet, the descent does.
+    """
+    trajectory = Trajectory(spectrum, options.w0, rule.lr, options.momentum, options.nesterov)
+    if not trajectory.accurate(options.max_iter):
+        return None
+    landing = trajectory.run(options.max_iter, options.tol)
+    point = look_at(spectrum.objective, frame, frame.standardised(landing.w), landing.w)
+    geometry = spectrum.geometry
+    _, noise = geometry.measure(point.w, point.loss, point.grad)
+    reach = geometry.raw_y_length + float(np.linalg.norm(geometry.raw_lengths * point.w[: len(geometry.lengths)]))
+    rounding = (16 * geometry.eps * reach) ** 2 / geometry.weight
+    if not abs(point.loss - landing.losses[-1]) <= (AGREEMENT + 8 * noise) * point.loss + rounding:
+        return None
+    monitor.history.extend(landing.losses[:-1], landing.norms[:-1])
+    rule.change, rule.before = landing.change, landing.grad_before
+    return point
+
+
+class Point(NamedTuple):
+    """An iterate: coordinates in the frame and the gradient by them; parameters, loss and the gradient by those."""
+
+    u: np.ndarray
+    slope: np.ndarray
+    w: np.ndarray
+    loss: float
+    grad: np.ndarray
+
+
+Look = Callable[[np.ndarray], Point]
+
+
+class AsTheyAre:
+    """The columns as they are, in the form of `Coordinates`."""
+
+    def parameters(self, u: np.ndarray) -> np.ndarray:
+        return u
+
+    def standardised(self, w: np.ndarray) -> np.ndarray:
+        return w
+
+    def gradient(self, grad: np.ndarray) -> np.ndarray:
+        return grad
+
+
+Frame = AsTheyAre | Coordinates
+
+
+class Rule(Protocol):
+    """How one goes on from a point; with the step size that was last used, and the largest safe one."""
+
+    lr: float
+    max_lr: float
+
+    def advance(self, point: Point, look: Look) -> Point: ...
+
+
+class FixedStep:
+    """A step of the same size each time, and momentum.
+
+    Parameters
+    ----------
+    lr, max_lr, momentum : float
+    nesterov : bool
+    """
+
+    def __init__(self, lr: float, max_lr: float, momentum: float, nesterov: bool) -> None:
+        self.lr, self.max_lr, self.momentum, self.nesterov = lr, max_lr, momentum, nesterov
+        self.change: np.ndarray | None = None
+        self.before: np.ndarray | None = None
+
+    def advance(self, point: Point, look: Look) -> Point:
+        slope = self.ahead(point.slope, self.momentum)
+        change = -self.lr * slope
+        if self.change is not None and self.momentum > 0:
+            change += self.momentum * self.change
+        return self.move(point, change, look)
+
+    def ahead(self, slope: np.ndarray, momentum: float) -> np.ndarray:
+        """The gradient that counts: here, or at w + m v."""
+        return slope + momentum * (slope - self.before) if self.nesterov and self.before is not None else slope
+
+    def move(self, point: Point, change: np.ndarray, look: Look) -> Point:
+        self.change, self.before = change, point.slope
+        return look(point.u + change)
+
+
+class Restarted(FixedStep):
+    """Nesterov's method with a momentum that grows, and starts anew where it would go uphill.
+
+    m_k = (t_k - 1) / t_{k+1}, t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2, and t = 1 again when the gradient and the change
+    are at an acute angle: as fast as with the momentum that the condition number asks for, without knowing it
+    (O'Donoghue and Candes, Adaptive restart for accelerated gradient schemes, 2015, the gradient scheme).
+    """
+
+    t = 1.0
+
+    def advance(self, point: Point, look: Look) -> Point:
+        grown = (1 + np.sqrt(1 + 4 * self.t**2)) / 2
+        momentum, self.t = (self.t - 1) / grown, grown
+        if self.change is not None:
+            slope = self.ahead(point.slope, momentum)
+            change = momentum * self.change - self.lr * slope
+            if slope @ change <= 0:
+                return self.move(point, change, look)
+            self.t = 1.0
+        return self.move(point, -self.lr * point.slope, look)
+
+
+class Backtracking:
+    """Armijo's line search: the step is cut until the loss falls by a share of what the slope promises.
+
+    The first trial is twice the last step (Nocedal and Wright, Numerical Optimization, 2nd ed., algorithm 3.1). F is
+    quadratic: F(u - t g) = F - t g.g + t^2 q / 2, with q = g.Hg = (g.g - g.g') / t and g' the gradient at the first
+    trial. That decides all further ones without a pass, and free of the rounding of F.
+    """
+
+    max_lr = float("nan")
+
+    def __init__(self) -> None:
+        self.lr = CUT    # of standardised columns, the eigenvalues are 2 or more on average
+
+    def advance(self, point: Point, look: Look) -> Point:
+        slope, square = point.slope, float(point.slope @ point.slope)
+        self.lr /= CUT
+        trial = look(point.u - self.lr * slope)
+        curvature = (square - float(slope @ trial.slope)) / self.lr
+        if self.lr * curvature / 2 <= (1 - ENOUGH) * square:
+            return trial
+        while self.lr * curvature / 2 > (1 - ENOUGH) * square:
+            self.lr *= CUT
+        return look(point.u - self.lr * slope)
+
+
+class BarzilaiBorwein:
+    """A step of 1 / the curvature along the last change: s.s / s.y, with s and y the changes of u and the gradient.
+
+    Barzilai and Borwein, Two-point step size gradient methods, 1988, equation (6). A step is cut if the loss would not
+    fall below the largest of the last ten by a share of what the slope promises (Raydan, The Barzilai and Borwein
+    gradient method for the large scale unconstrained minimization problem, 1997).
+    """
+
+    max_lr = float("nan")
+
+    def __init__(self) -> None:
+        self.lr, self.following = 1.0, 1.0
+        self.losses: deque[float] = deque(maxlen=LOOK_BACK)
+
+    def advance(self, point: Point, look: Look) -> Point:
+        slope, square = point.slope, float(point.slope @ point.slope)
+        self.losses.append(point.loss)
+        room = max(self.losses) - point.loss
+        self.lr = self.following
+        trial = look(point.u - self.lr * slope)
+        curvature = (square - float(slope @ trial.slope)) / self.lr
+        while self.lr * (self.lr * curvature / 2 - (1 - LITTLE) * square) > room:
+            self.lr *= CUT
+        if self.lr < self.following:
+            trial = look(point.u - self.lr * slope)
+        if curvature > 0:
+            self.following = square / curvature
+        return trial
+
+
+#: Rules that find each step by itself.
+SEARCHES: dict[float | str, Callable[[], Rule]] = {"backtracking": Backtracking, "bb": BarzilaiBorwein}
+
+
+def descend(
+    objective: MSE,
+    options: Options,
+    monitor: Monitor,
+    frame: Frame,
+    rule: Rule,
+    start: Point | None = None,
+    spectrum: Spectrum | None = None,
+) -> Outcome:
+    """Go on from a point until the monitor has a reason to end."""
+    def look(u: np.ndarray) -> Point:
+        return look_at(objective, frame, u, frame.parameters(u))
+
+    point = look_at(objective, frame, frame.standardised(options.w0), options.w0) if start is None else start
+    while not (reason := monitor.see(point.w, point.loss, point.grad, lr=rule.lr, max_lr=rule.max_lr)):
+        following = rule.advance(point, look)
+        if options.tol > 0 and np.array_equal(following.w, point.w):
             reason = "the parameters stopped changing"
             break
-    bound = float(grad @ grad) / (4 * objective.l2) if strongly_convex(objective) else float("nan")
-    return monitor.outcome(w, loss, reason, lr=lr, gap_bound=bound)
+        point = following
+    bound = gap_bound(objective, point, spectrum)
+    return monitor.outcome(point.w, point.loss, reason, lr=rule.lr, gap_bound=bound)
 
 
-def strongly_convex(objective: MSE) -> bool:
-    """Whether l2 alone gives F a known modulus, 2 l2: it does not reach the intercept."""
-    return objective.l2 > 0 and not objective.fit_intercept
+def look_at(objective: MSE, frame: Frame, u: np.ndarray, w: np.ndarray) -> Point:
+    """One pass over X."""
+    loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+    return Point(u, frame.gradient(grad), w, loss, grad)
 
 
-def safe_step(options: Options, largest: float) -> float:
-    """The step size asked for, or 1/λmax."""
-    limit = 2.0 / largest if largest > 0 else float("inf")
-    if isinstance(options.lr, str):
-        return limit / 2 if largest > 0 else 1.0
-    if options.lr >= limit:
-        raise divergence(options.lr, limit, "the step is not below 2/λmax", options.w0.copy(), float("nan"))
-    return options.lr
+def gap_bound(objective: MSE, point: Point, spectrum: Spectrum | None) -> float:
+    """F - F* <= |grad F|^2 / 2μ, with μ the least eigenvalue of the Hessian, or 2 l2, which spares an intercept.
+
+    NaN where neither is known. The former is so tight that it does not hold any more once coefficients are rounded to
+    float32, and is left to float64.
+    """
+    bounds = []
+    if spectrum is not None and objective.dtype == np.float64:
+        bounds.append(spectrum.gap_bound(point.grad, point.loss))
+    if objective.l2 > 0 and not objective.fit_intercept:
+        bounds.append(float(point.grad @ point.grad) / (4 * objective.l2))
+    return min((bound for bound in bounds if not np.isnan(bound)), default=float("nan"))
