@@ -186,7 +186,7 @@ def fit(
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
     """Fit one vector of targets."""
-    choice = choose(objective) if solver == "auto" else Choice(solver, "asked for")
+    choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         warnings.warn(

@@ -34,6 +34,11 @@ class History:
         self.grad_norm.append(float(np.sqrt(grad @ grad)))
         self.seconds.append(time.perf_counter() - self.start)
 
+    def drop_last(self) -> None:
+        """Forget the last iterate, which is to be added again."""
+        for column in (self.loss, self.grad_norm, self.seconds):
+            column.pop()
+
     def extend(self, loss: np.ndarray, grad_norm: np.ndarray) -> None:
         """Add iterates that were found together; the time they took is shared among them."""
         before = self.seconds[-1] if self.seconds else 0.0
@@ -133,7 +138,7 @@ class Monitor:
         self.extra_passes = 0   # over X, that the objective does not know of
         self.optimality = float("nan")
         self.converged = False
-        self.ended_by_choice = False    # a callback's or the validation set's
+        self._chosen = ""               # a callback's or the validation set's reason to end
         self.best_loss, self.best_w = np.inf, np.empty(0)
         self.best_val, self.best_val_at, self.best_val_w = np.inf, 0, np.empty(0)
         self._geometry: Geometry | None = None
@@ -161,6 +166,11 @@ class Monitor:
     def plain(self) -> bool:
         """Whether nobody but the history needs to see each iterate, so that many may be found at once."""
         return self.val_loss is None and self.callback is None
+
+    @property
+    def ended_by_choice(self) -> bool:
+        """Whether a callback or the validation set ended it."""
+        return bool(self._chosen)
 
     @property
     def n_iter(self) -> int:
@@ -195,20 +205,24 @@ class Monitor:
         DivergenceError
             If the loss is more than 10^3 times what it was at the start.
         """
-        history = self.history
-        d = self.objective.n_features
-        history.add(loss, np.append(shortest(w[:d], grad[:d], self.l1), grad[d:]))
+        first = self.history.loss[0] if self.history.loss else loss
         if loss < self.best_loss:
             self.best_loss, self.best_w = loss, w.copy()
-        if not loss <= BLOW_UP * max(history.loss[0], np.finfo(self.objective.dtype).tiny):
-            raise divergence(
-                lr, max_lr, f"the loss rose from {history.loss[0]:g} to {loss:g}", self.best_w, self.best_loss
-            )
-        self.optimality, noise = self.geometry.measure(w, loss, grad)
-        self.converged, reason = judge(self.tol, self.optimality, noise)
-        chosen = self._early(w) or self._called(w, loss)
-        self.ended_by_choice = bool(chosen)
-        return chosen or reason or self._exhausted()
+        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny):
+            raise divergence(lr, max_lr, f"the loss rose from {first:g} to {loss:g}", self.best_w, self.best_loss)
+        reason = self._measured(w, loss, grad)
+        self._chosen = self._early(w) or self._called(w, loss)
+        return self._chosen or reason or self._exhausted()
+
+    def correct(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the last iterate again, now with figures from a pass; return why to end by these, or nothing.
+
+        For solvers that know loss and gradient from one iterate to the next but for rounding. Parameters are those of
+        `see`; neither the callback nor the validation set sees an iterate twice.
+        """
+        self.history.drop_last()
+        reason = self._measured(w, loss, grad)
+        return self._chosen or reason or self._exhausted()
 
     def outcome(
         self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
@@ -231,6 +245,14 @@ class Monitor:
             lr=lr,
             n_passes=self.n_passes,
         )
+
+    def _measured(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Add an iterate to the history and say whether it has converged."""
+        d = self.objective.n_features
+        self.history.add(loss, np.append(shortest(w[:d], grad[:d], self.l1), grad[d:]))
+        self.optimality, noise = self.geometry.measure(w, loss, grad)
+        self.converged, reason = judge(self.tol, self.optimality, noise)
+        return reason
 
     def _exhausted(self) -> str:
         return f"max_iter={self.max_iter} reached" if self.n_iter >= self.max_iter else ""
