@@ -208,11 +208,24 @@ class Monitor:
         first = self.history.loss[0] if self.history.loss else loss
         if loss < self.best_loss:
             self.best_loss, self.best_w = loss, w.copy()
-        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny):
+        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny) and not self._vanishes(w, loss, grad):
             raise divergence(lr, max_lr, f"the loss rose from {first:g} to {loss:g}", self.best_w, self.best_loss)
         reason = self._measured(w, loss, grad)
-        self._chosen = self._early(w) or self._called(w, loss)
+        early = self._early(w)
+        self._chosen = self._called(w, loss) or early   # the callback sees the last iterate too
         return self._chosen or reason or self._exhausted()
+
+    def show(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the next iterate of a solver that does not descend to it, and so has no use for a tolerance.
+
+        Returns why the callback or the validation set ends the fit, or nothing. Where there is neither, only the
+        history is kept. Parameters are those of `see`.
+        """
+        if self.plain:
+            self.history.add(loss, grad)
+        else:
+            self.see(w, loss, grad)
+        return self._chosen
 
     def correct(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
         """Take in the last iterate again, now with figures from a pass; return why to end by these, or nothing.
@@ -230,6 +243,8 @@ class Monitor:
         """What a solver returns that ended at the last iterate: with a validation set, the best one by that."""
         optimality, converged = self.optimality, self.converged
         if self.val_loss is not None and self.best_val_at < self.n_iter:
+            self._chosen = f"the validation loss was least at iteration {self.best_val_at}, whose parameters these are"
+            reason = f"{reason}; {self._chosen}"
             w, gap_bound, converged = self.best_val_w, float("nan"), False
             smooth, grad = self.objective.value_and_grad(w)
             loss = smooth + self.l1 * float(np.abs(w[: self.objective.n_features]).sum())
@@ -245,6 +260,10 @@ class Monitor:
             lr=lr,
             n_passes=self.n_passes,
         )
+
+    def _vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
+        """Whether the loss is nothing but rounding, which may be any number of times that of the start."""
+        return bool(np.isfinite(loss)) and self.geometry.measure(w, loss, grad) == (0.0, 0.0)
 
     def _measured(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
         """Add an iterate to the history and say whether it has converged."""

@@ -238,4 +238,4 @@ def hand_over(descent: Descent, options: Options, monitor: Monitor) -> Outcome:
     monitor.history.drop_last()     # the moments show it again, as their start
     outcome = moments.solve(descent.objective, dataclasses.replace(options, w0=descent.w), monitor)
     reason = f"{outcome.stop_reason}; conjugate gradients handed over after {done} iterations{in_words(descent)}"
-    return dataclasses.replace(outcome, n_iter=monitor.n_iter, stop_reason=reason)
+    return dataclasses.replace(outcome, stop_reason=reason)
