@@ -4,14 +4,17 @@ And the cost model by which `solver="auto"` chooses.
 """
 
 import dataclasses
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 from scipy import sparse
+from strategies import make_problem
 
 import fastgd as fg
 from fastgd._csr import CSR
+from fastgd._engine import SHARED_BYTES
 from fastgd.solvers import _costs, cg, choose
 from fastgd.solvers._interface import Options
 from fastgd.solvers._monitor import Monitor
@@ -266,6 +269,33 @@ def test_the_gap_bound_is_one(dtype, fit_intercept):
     assert np.isnan(fg.fit(X, y, solver="cg", fit_intercept=fit_intercept).gap_bound)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bits_do_not_depend_on_the_threads(dtype):
+    X, y = data(2**19, 10, dtype=dtype)
+    assert X.nbytes >= SHARED_BYTES
+    one, two = (fg.fit(X, y, solver="cg", n_threads=k) for k in (1, 2))
+    np.testing.assert_array_equal(one.coef, two.coef)
+    np.testing.assert_array_equal(one.history["loss"], two.history["loss"])
+    assert (one.intercept, one.loss, one.optimality) == (two.intercept, two.loss, two.optimality)
+
+
+@pytest.mark.parametrize("held", [None, 10])
+def test_a_fit_needs_two_percent_of_the_memory_of_X(held):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((400_000, 10))
+    if held:
+        rows = np.arange(0, X.size + 1, held, dtype=np.int32)
+        X = sparse.csr_array((X.ravel(), rng.integers(0, 500, X.size, dtype=np.int32), rows), shape=(400_000, 500))
+    y = rng.standard_normal(400_000)
+    tracemalloc.start()
+    try:
+        fg.fit(X, y, solver="cg", max_iter=3, tol=0, n_threads=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 0.02 * (X.data.nbytes if held else X.nbytes)
+
+
 # ---- exact gradients in the place of those carried along -------------------------------------------------------------
 
 
@@ -331,6 +361,38 @@ def test_a_replaced_gradient_keeps_the_direction_where_it_may():
     descent.g = descent.g + 10 * np.linalg.norm(descent.g)     # carried far away
     descent.replace()
     np.testing.assert_array_equal(descent.p, -descent.g)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "integers", "offset", "fitted"])
+@pytest.mark.parametrize("seed", range(8))
+def test_rounding_leads_nowhere_where_F_is_flat(seed, kind):
+    """Three rows or two, as one may weigh nothing, and eight columns: most directions change no prediction."""
+    problem = make_problem(3, 8, np.float64, seed, kind, scaled=bool(seed % 2))
+    X, y, s = problem.doubles()
+    r = fg.fit(X, y, solver="cg", sample_weight=s)
+    assert r.converged
+    assert np.average((X @ r.coef + r.intercept - y) ** 2, weights=s) <= 1e-12 * np.average(y**2)
+    shortest = fg.fit(X, y, solver="moments", sample_weight=s).coef
+    lengths = np.sqrt(np.average((X - np.average(X, 0, s)) ** 2, 0, s))
+    # Longer where an eigenvalue of 1e-13 is none to the moments; a step where F is flat makes it 1e13 times as long.
+    assert np.linalg.norm(lengths * r.coef) <= 1e4 * np.linalg.norm(lengths * shortest)
+
+
+def test_a_point_that_carried_figures_led_to_is_given_up_if_it_is_worse():
+    X, y = data(300, 10)
+    objective = fg.MSE(X, y, fit_intercept=True)
+    descent = cg.Descent(objective, Coordinates(Monitor(objective, 0.0, 1).geometry), np.zeros(11))
+    for _ in range(3):
+        descent.step()
+    descent.replace()
+    kept, loss = descent.w.copy(), descent.loss
+    descent.u = descent.u + 10.0
+    descent.w = descent.coordinates.parameters(descent.u)
+    descent.replace()
+    np.testing.assert_array_equal(descent.w, kept)
+    assert descent.loss == loss
+    np.testing.assert_array_equal(descent.p, -descent.g)
+    np.testing.assert_allclose(descent.coordinates.parameters(descent.u), kept, rtol=1e-12, atol=1e-12)
 
 
 def test_tol_0_makes_every_iteration_and_harms_nothing():

@@ -11,7 +11,8 @@ is Jacobi's preconditioner: scale costs nothing. X is not copied and stays spars
 
 Rounding parts the g that is carried along from the gradient. Now and then, and wherever g says that the fit has ended,
 a pass takes the exact one in its place (residual replacement: van der Vorst and Ye, SIAM J. Sci. Comput. 22, 2000); the
-direction is kept as long as the two nearly agree. So every figure that is certified comes from a pass.
+direction is kept as long as the two nearly agree and F is not flat along it. So every figure that is certified comes
+from a pass.
 
 Of the many optima of a singular problem it gives the one nearest to the start by the lengths a_j |w_j|, a_j being the
 deviation of column j: from zero the shortest in standardised columns, whatever the units. (`moments` gives the shortest
@@ -44,6 +45,10 @@ USES: frozenset[str] = frozenset()
 PERIOD = 50
 #: A carried gradient further off than this, relatively, has lost the direction's meaning.
 AGREES = 0.1
+#: Curvature along a direction, of 2 along each axis, that counts as none: so many times the rounding.
+FLAT = 4
+#: Losses may rise by this share from one exact figure to the next before the point is given up.
+RISES = 0.01
 #: Exact gradients without progress after which the fit ends.
 STALLED = 3
 #: Newest iterations that Ritz values are taken of.
@@ -86,7 +91,9 @@ class Descent:
         self.steps: list[float] = []    # a
         self.turns: list[float] = []    # |g|^2 / |g before|^2
         self.known_condition = float("nan")     # by Ritz values before the last restart
-        self.best_loss, self.best_square, self.idle = self.loss, float(self.g @ self.g), 0
+        self.flat = False
+        self.best = self.w, self.loss, self.g   # of what passes found
+        self.best_square, self.idle = float(self.g @ self.g), 0
 
     def look(self, w: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         """The parameters, F and the gradient by u there, by a pass."""
@@ -98,33 +105,45 @@ class Descent:
         pass_over = self.objective.hessp(self.coordinates.parameters(self.p), out=self.image)
         image = self.coordinates.gradient(pass_over)
         square, slope, curvature = float(self.g @ self.g), float(self.g @ self.p), float(self.p @ image)
-        step = -slope / curvature if curvature > 0 else 0.0
+        # Less than rounding makes of a direction in which F is flat is none: a step would lead anywhere.
+        self.flat = not curvature > FLAT * self.eps * float(self.p @ self.p)
+        step = 0.0 if self.flat else -slope / curvature
         self.u += step * self.p
         self.g = self.g + step * image
         self.loss += step * slope / 2
         turn = float(self.g @ self.g) / square if square > 0 else 0.0
         self.p = turn * self.p - self.g
-        self.steps.append(step)
-        self.turns.append(turn)
+        if not self.flat:
+            self.steps.append(step)
+            self.turns.append(turn)
         self.w = self.coordinates.parameters(self.u)
         self.exact = False
 
     def replace(self) -> None:
         """Put what a pass says in the place of what was carried along, at parameters that X's dtype can hold."""
-        carried = self.g
-        w = self.rounded()
-        self.u = self.coordinates.standardised(w)
-        self.w, self.loss, self.g = self.look(w)
+        carried, best_loss = self.g, self.best[1]
+        self.w, self.loss, self.g = self.look(self.rounded())
+        lost = self.loss > best_loss * (1 + RISES) + self.rounding_of_loss()    # rounding has led it away
+        if lost:
+            self.w, self.loss, self.g = self.best
+        elif self.loss <= best_loss:
+            self.best = self.w, self.loss, self.g
+        self.u = self.coordinates.standardised(self.w)
         self.exact = True
         square, off = float(self.g @ self.g), self.g - carried
         self.p -= off
-        if not (float(off @ off) <= AGREES**2 * square and float(self.g @ self.p) < 0):
+        if lost or self.flat or not (float(off @ off) <= AGREES**2 * square and float(self.g @ self.p) < 0):
             self.known_condition = self.condition()
             self.p = -self.g
             self.steps, self.turns = [], []
-        progress = self.loss < self.best_loss * (1 - 4 * self.eps) or square < self.best_square / 2
+        progress = self.loss < best_loss * (1 - 4 * self.eps) or square < self.best_square / 2
         self.idle = 0 if progress else self.idle + 1
-        self.best_loss, self.best_square = min(self.loss, self.best_loss), min(square, self.best_square)
+        self.best_square = min(square, self.best_square)
+
+    def rounding_of_loss(self) -> float:
+        """What rounding the predictions makes of a loss of nothing."""
+        geometry = self.coordinates.geometry
+        return (8 * self.eps * geometry.raw_y_length) ** 2 / geometry.weight
 
     @property
     def eps(self) -> float:
@@ -155,7 +174,7 @@ class Descent:
         found = float(values[-1] / values[0]) if values[0] > 0 else float("inf")
         return float(np.fmax(found, self.known_condition))
 
-    def gap_bound(self, noise: float) -> float:
+    def gap_bound(self) -> float:
         """What F(w) - F* cannot exceed: with l2, of which the Hessian of centred columns has 2 l2 at least.
 
         The intercept then stands by itself, with a Hessian of 2. Without l2 no modulus is known: NaN. The rounding of
@@ -165,9 +184,8 @@ class Descent:
         if l2 == 0:
             return float("nan")
         slope, intercept = geometry.split(self.gradient())
-        coef = self.w[: len(slope)]
-        residual = np.sqrt(max(self.loss - l2 * float(coef @ coef), 0.0))
-        hidden = 2 * noise * residual * float(np.linalg.norm(geometry.lengths)) / np.sqrt(geometry.weight)
+        reach = float(np.linalg.norm(geometry.raw_lengths * self.w[: len(slope)])) + geometry.raw_y_length
+        hidden = 2 * self.eps * reach * float(np.linalg.norm(geometry.lengths)) / geometry.weight
         length = float(np.linalg.norm(slope)) + hidden
         rounding = 4 * np.finfo(np.float64).eps * self.loss
         return float(length**2 / (4 * l2) + intercept**2 / 4 + rounding)
@@ -178,7 +196,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     descent = Descent(objective, Jacobi(monitor.geometry), options.w0)
     while True:
         reason = monitor.see(descent.w, descent.loss, descent.gradient())
-        if not descent.exact and (reason or monitor.n_iter % PERIOD == 0):
+        if not descent.exact and (reason or descent.flat or monitor.n_iter % PERIOD == 0):
             descent.replace()
             reason = monitor.correct(descent.w, descent.loss, descent.gradient())
             if not reason and options.tol > 0 and descent.idle >= STALLED:
@@ -188,9 +206,8 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         if reason:
             break
         descent.step()
-    noise = monitor.geometry.measure(descent.w, descent.loss, descent.gradient())[1]
     reason += in_words(descent)
-    return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound(noise))
+    return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound())
 
 
 def in_words(descent: Descent) -> str:
@@ -238,4 +255,4 @@ def hand_over(descent: Descent, options: Options, monitor: Monitor) -> Outcome:
     monitor.history.drop_last()     # the moments show it again, as their start
     outcome = moments.solve(descent.objective, dataclasses.replace(options, w0=descent.w), monitor)
     reason = f"{outcome.stop_reason}; conjugate gradients handed over after {done} iterations{in_words(descent)}"
-    return dataclasses.replace(outcome, stop_reason=reason)
+    return dataclasses.replace(outcome, n_iter=monitor.n_iter, stop_reason=reason)
