@@ -19,12 +19,14 @@ from fastgd.errors import ConvergenceWarning, DivergenceError
 from fastgd.fit import Moments, fit
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
+from fastgd.solvers._monitor import Iterate
 
 __all__ = [
     "MSE",
     "ConvergenceWarning",
     "DivergenceError",
     "FitResult",
+    "Iterate",
     "Moments",
     "__version__",
     "fit",

@@ -42,8 +42,9 @@ class HeldOut:
         if (None if columns is None else len(columns)) != n_targets:
             wanted = "a vector" if n_targets is None else f"of shape ({len(X)}, {n_targets})"
             raise ValueError(f"y_val must be {wanted}, as y is, got shape {np.shape(y)}")
+        targets = columns or [validate.as_vector(y, len(X), "y_val")]
         validate.refuse_nonfinite(X_val=X, y_val=validate.as_array(y, "y_val"))
-        self.objectives = [MSE(X, column, None, fit_intercept, n_threads=n_threads) for column in columns or [y]]
+        self.objectives = [MSE(X, target, None, fit_intercept, n_threads=n_threads) for target in targets]
 
     def loss(self, place: int, w: np.ndarray) -> float:
         """Of the target at this place, in units of y squared; the intercept is last in w if there is one."""

@@ -72,7 +72,8 @@ def fit(
     solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
         "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
         "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
-        variance-reduced form. "auto" takes the cheapest one that is exact; `FitResult.explain` tells why.
+        variance-reduced form. "auto" takes the cheapest one that is exact; `FitResult.explain` tells why. Where many
+        coefficients fit equally well, "moments" gives the shortest, "cg" the shortest in standardised columns.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
         Step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as they are. Else the columns are
         standardised, without touching X, and the step found: "auto" is one that cannot diverge, of "gd" 1/λmax of the
@@ -188,7 +189,7 @@ def fit(
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
     """Fit one vector of targets."""
-    choice = choose(objective) if solver == "auto" else Choice(solver, "asked for")
+    choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         warnings.warn(

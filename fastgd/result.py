@@ -88,14 +88,17 @@ class FitResult:
 
     def explain(self) -> str:
         """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""
-        gap = f"no bound on the gap, optimality {self.optimality:.3g}"
+        gap = "no bound on the gap is known"
         if np.isfinite(self.gap_bound):
-            gap = f"at most {self.gap_bound:.3g} above the optimum, optimality {self.optimality:.3g}"
+            gap = f"at most {self.gap_bound:.3g} above the optimum"
+        lr = "" if self.lr is None else f" of lr={self.lr:.6g}"
+        passes, seconds = counted(self.n_passes, "pass"), self.history["seconds"][-1]
+        state = "converged" if self.converged else "not converged"
         return "\n".join(
             [
                 f"{self.solver}: {self.choice}",
-                f"{self.n_iter:,} iterations, {self.n_passes:,} passes over X: {self.stop_reason}",
-                f"loss {self.loss:.6g}, {gap}",
+                f"{counted(self.n_iter, 'iteration')}{lr}, {passes} over X, {seconds:.3g} s: {self.stop_reason}",
+                f"{state}: loss {self.loss:.6g}, {gap}, optimality {self.optimality:.3g}",
             ]
         )
 
@@ -124,6 +127,12 @@ class FitResult:
         if not np.isfinite(out).all():
             validate.refuse_nonfinite(X=X)
         return out
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def predict_dense(X: np.ndarray, coef: np.ndarray, intercept: float | np.ndarray, dtype: np.dtype) -> np.ndarray:

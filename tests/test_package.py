@@ -199,6 +199,8 @@ def test_every_public_name_has_a_docstring(name):
 def test_fields_of_results_and_errors_are_documented():
     for name in fg.FitResult.__dataclass_fields__:
         assert re.search(rf"^ *{name} : |^ *{name}, ", fg.FitResult.__doc__, re.MULTILINE), name
+    for name in fg.Iterate.__dataclass_fields__:
+        assert re.search(rf"^ *{name} : ", fg.Iterate.__doc__, re.MULTILINE), name
     for name in vars(fg.DivergenceError("")):
         assert re.search(rf"^ *{name} : ", fg.DivergenceError.__doc__, re.MULTILINE), name
 

@@ -1,21 +1,21 @@
 """Which solver `solver="auto"` takes, by a cost model in the open.
 
-The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions and
-its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). With fewer rows than columns it is singular, and
-its eigenvectors cost 10 d^3 instead. Gradient descent costs one pass an iteration, and the number of its iterations
-grows with the condition number of the data, which is not known beforehand and is rarely below a thousand for columns as
-they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that of rows filled with zeros.
+It compares what the second moments and conjugate gradients take (`_costs` has the figures). The moments' cost is known
+beforehand. That of conjugate gradients is one pass over X an iteration, and the number of iterations grows with the
+square root of the condition number, which nothing tells before they have begun: EXPECTED_ITERATIONS of them are
+allowed for. If they turn out to be more than the moments would have cost, `cg` hands over to these.
+
+With a penalty l1 it is accelerated proximal gradient descent in any case.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from fastgd._csr import CSR
 from fastgd.objective import MSE
-from fastgd.solvers import gd, moments, saga, sgd
+from fastgd.solvers import cg, gd, moments, saga, sgd
+from fastgd.solvers._costs import MOMENTS_BYTES, moments_bytes, moments_seconds, pass_seconds
 from fastgd.solvers._interface import Solver
 
 __all__ = ["SOLVERS", "Choice", "choose"]
@@ -37,32 +37,33 @@ class Choice(NamedTuple):
 
 SOLVERS: dict[str, Method] = {
     "moments": Method(moments.solve, moments.USES),
+    "cg": Method(cg.solve, cg.USES),
     "gd": Method(gd.solve, gd.USES),
     "sgd": Method(sgd.solve, sgd.USES),
     "saga": Method(saga.solve, saga.USES),
 }
 
-#: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
-GRAM_PASSES = 0.08
-#: Time of an entry of sparse rows over that of an element of dense ones, in a pass.
-SPARSE_ENTRY = 4
-#: Iterations that gradient descent is expected to need.
-EXPECTED_ITERATIONS = 5_000
-#: Bytes of the Gram matrix and its factor beyond which the moments are not formed.
-MOMENTS_BYTES = 1 << 32
+#: Iterations that conjugate gradients are allowed for: to 1e-8 with a condition number of a thousand, standardised.
+EXPECTED_ITERATIONS = 300
 
 
-def choose(objective: MSE) -> Choice:
-    """The cheaper of the solvers for this objective."""
-    d, n = objective.n_features, len(objective.X)
-    factoring = 10 * d / n if n <= d else d / (3 * n)
-    in_passes = GRAM_PASSES * d * (1 + factoring) * dense_passes(objective.X) + 2
-    figures = f"the second moments take {in_passes:.3g} passes over X, {EXPECTED_ITERATIONS:,} are expected of descent"
-    if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES:
-        return Choice("moments", figures)
-    return Choice("gd", figures)
+def choose(objective: MSE, l1: float = 0.0) -> Choice:
+    """The cheapest of the exact solvers for this objective."""
+    if l1 > 0:
+        return Choice("fista", "of the exact methods the one for a penalty l1")
+    one = pass_seconds(objective)
+    direct, iterative = moments_seconds(objective), EXPECTED_ITERATIONS * one
+    descent = f"{in_words(iterative)} for conjugate gradients ({EXPECTED_ITERATIONS} passes of {in_words(one)})"
+    if (size := moments_bytes(objective)) > MOMENTS_BYTES:
+        return Choice("cg", f"the second moments would take {size / 1e9:.3g} GB of memory; expected are {descent}")
+    filled = " of rows filled with their zeros" if isinstance(objective.X, CSR) else ""
+    figures = f"expected are {in_words(direct)} for the second moments{filled}, {descent}"
+    return Choice("moments" if direct <= iterative else "cg", figures)
 
 
-def dense_passes(X: np.ndarray | CSR) -> float:
-    """A pass over X with all its zeros, in passes over X."""
-    return X.shape[0] * X.shape[1] / (SPARSE_ENTRY * max(len(X.data), 1)) if isinstance(X, CSR) else 1.0
+def in_words(seconds: float) -> str:
+    """A time in a unit that suits it."""
+    for unit, length in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} µs"

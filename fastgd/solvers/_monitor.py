@@ -43,6 +43,10 @@ class Column:
     def append(self, value: float) -> None:
         self._last.append(value)
 
+    def pop(self) -> float:
+        """Take back the number that was appended last."""
+        return self._last.pop()
+
     def extend(self, values: np.ndarray) -> None:
         self._pieces += [np.array(self._last), values] if self._last else [values]
         self._before += len(self._last) + len(values)
@@ -66,6 +70,11 @@ class History:
         self.loss.append(loss)
         self.grad_norm.append(float(np.sqrt(grad @ grad)))
         self.seconds.append(time.perf_counter() - self.start)
+
+    def drop_last(self) -> None:
+        """Forget the last iterate, which is to be added again."""
+        for column in (self.loss, self.grad_norm, self.seconds):
+            column.pop()
 
     def extend(self, loss: np.ndarray, grad_norm: np.ndarray) -> None:
         """Add iterates that were found together; the time they took is shared among them."""
@@ -166,7 +175,7 @@ class Monitor:
         self.extra_passes = 0   # over X, that the objective does not know of
         self.optimality = float("nan")
         self.converged = False
-        self.ended_by_choice = False    # a callback's or the validation set's
+        self._chosen = ""               # a callback's or the validation set's reason to end
         self.best_loss, self.best_w = np.inf, np.empty(0)
         self.best_val, self.best_val_at, self.best_val_w = np.inf, 0, np.empty(0)
         self.rule = "2/λmax"    # which step sizes are safe, for the error
@@ -195,6 +204,11 @@ class Monitor:
     def plain(self) -> bool:
         """Whether nobody but the history needs to see each iterate, so that many may be found at once."""
         return self.val_loss is None and self.callback is None
+
+    @property
+    def ended_by_choice(self) -> bool:
+        """Whether a callback or the validation set ended it."""
+        return bool(self._chosen)
 
     @property
     def n_iter(self) -> int:
@@ -229,25 +243,38 @@ class Monitor:
         DivergenceError
             If the loss is more than 10^3 times what it was at the start.
         """
-        history = self.history
-        d = self.objective.n_features
-        history.add(loss, np.append(shortest(w[:d], grad[:d], self.l1), grad[d:]))
+        first = self.history.loss[0] if self.history.loss else loss
         if loss < self.best_loss:
             self.best_loss, self.best_w = loss, w.copy()
-        if not loss <= BLOW_UP * max(history.loss[0], np.finfo(self.objective.dtype).tiny):
-            raise divergence(
-                lr,
-                max_lr,
-                f"the loss rose from {history.loss[0]:g} to {loss:g}",
-                self.best_w,
-                self.best_loss,
-                self.rule,
-            )
-        self.optimality, noise = self.geometry.measure(w, loss, grad)
-        self.converged, reason = judge(self.tol, self.optimality, noise)
-        chosen = self._early(w) or self._called(w, loss)
-        self.ended_by_choice = bool(chosen)
-        return chosen or reason or self._exhausted()
+        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny) and not self._vanishes(w, loss, grad):
+            why = f"the loss rose from {first:g} to {loss:g}"
+            raise divergence(lr, max_lr, why, self.best_w, self.best_loss, self.rule)
+        reason = self._measured(w, loss, grad)
+        early = self._early(w)
+        self._chosen = self._called(w, loss) or early   # the callback sees the last iterate too
+        return self._chosen or reason or self._exhausted()
+
+    def show(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the next iterate of a solver that does not descend to it, and so has no use for a tolerance.
+
+        Returns why the callback or the validation set ends the fit, or nothing. Where there is neither, only the
+        history is kept. Parameters are those of `see`.
+        """
+        if self.plain:
+            self.history.add(loss, grad)
+        else:
+            self.see(w, loss, grad)
+        return self._chosen
+
+    def correct(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the last iterate again, now with figures from a pass; return why to end by these, or nothing.
+
+        For solvers that know loss and gradient from one iterate to the next but for rounding. Parameters are those of
+        `see`; neither the callback nor the validation set sees an iterate twice.
+        """
+        self.history.drop_last()
+        reason = self._measured(w, loss, grad)
+        return self._chosen or reason or self._exhausted()
 
     def outcome(
         self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
@@ -255,6 +282,8 @@ class Monitor:
         """What a solver returns that ended at the last iterate: with a validation set, the best one by that."""
         optimality, converged = self.optimality, self.converged
         if self.val_loss is not None and self.best_val_at < self.n_iter:
+            self._chosen = f"the validation loss was least at iteration {self.best_val_at}, whose parameters these are"
+            reason = f"{reason}; {self._chosen}"
             w, gap_bound, converged = self.best_val_w, float("nan"), False
             smooth, grad = self.objective.value_and_grad(w)
             loss = smooth + self.l1 * float(np.abs(w[: self.objective.n_features]).sum())
@@ -270,6 +299,18 @@ class Monitor:
             lr=lr,
             n_passes=self.n_passes,
         )
+
+    def _vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
+        """Whether the loss is nothing but rounding, which may be any number of times that of the start."""
+        return bool(np.isfinite(loss)) and self.geometry.measure(w, loss, grad) == (0.0, 0.0)
+
+    def _measured(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Add an iterate to the history and say whether it has converged."""
+        d = self.objective.n_features
+        self.history.add(loss, np.append(shortest(w[:d], grad[:d], self.l1), grad[d:]))
+        self.optimality, noise = self.geometry.measure(w, loss, grad)
+        self.converged, reason = judge(self.tol, self.optimality, noise)
+        return reason
 
     def _exhausted(self) -> str:
         return f"max_iter={self.max_iter} reached" if self.n_iter >= self.max_iter else ""

@@ -210,19 +210,22 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, monitor
             moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype
         )
         monitor.extra_passes += 1
-    history.add(*loss_and_grad(moments, options.w0, objective.fit_intercept, objective.l2))
+    monitor.geometry = equations.geometry
+    loss, grad = loss_and_grad(moments, options.w0, objective.fit_intercept, objective.l2)
+    if ended := monitor.show(options.w0, loss, grad):
+        return monitor.outcome(options.w0, loss, ended)
     coef = in_dtype(equations.solution(), objective)
     offset = 0.0
     for refinement in range(MAX_REFINEMENTS + 1):
         w = np.append(coef, equations.intercept(coef) + offset) if objective.fit_intercept else coef
         loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
-        history.add(loss, grad)
+        ended = monitor.show(w, loss, grad)
         step, shift, gain = equations.correction(grad)
         optimality, noise = equations.geometry.measure(w, loss, grad)
         # Errors of a gradient's terms average out; a step that follows them would lose what the moments hold, unless
         # that is little: of nearly collinear columns.
         audible = equations.delicate or optimality > 8 * noise / np.sqrt(len(objective.X))
-        if refinement == MAX_REFINEMENTS or not audible or not equations.moved_by(step, coef, objective.dtype):
+        if ended or refinement == MAX_REFINEMENTS or not audible or not equations.moved_by(step, coef, objective.dtype):
             break
         coef = in_dtype(equations.shortest(coef + step), objective)
         offset += shift
@@ -232,17 +235,9 @@ def solve_from(moments: SecondMoments, objective: MSE, options: Options, monitor
     reason = "solved exactly from the second moments"
     if equations.delicate and history.loss[-2] - loss > SETTLED * loss:
         converged, reason = False, "the columns are nearly collinear, and refinement has not settled"
-    return Outcome(
-        w=w,
-        loss=loss,
-        optimality=optimality,
-        gap_bound=equations.gap_bound(gain, loss, moments, w),
-        n_iter=refinement + 1,
-        converged=converged,
-        stop_reason=reason,
-        lr=None,
-        n_passes=monitor.n_passes,
-    )
+    monitor.optimality, monitor.converged = optimality, converged
+    bound = equations.gap_bound(gain, loss, moments, w)
+    return monitor.outcome(w, loss, ended or reason, gap_bound=bound)
 
 
 def in_dtype(coef: np.ndarray, objective: MSE) -> np.ndarray:
