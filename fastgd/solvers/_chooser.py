@@ -15,7 +15,7 @@ import numpy as np
 
 from fastgd._csr import CSR
 from fastgd.objective import MSE
-from fastgd.solvers import gd, moments
+from fastgd.solvers import fista, gd, moments
 from fastgd.solvers._interface import Solver
 
 __all__ = ["SOLVERS", "Choice", "choose"]
@@ -38,6 +38,7 @@ class Choice(NamedTuple):
 SOLVERS: dict[str, Method] = {
     "moments": Method(moments.solve, moments.USES),
     "gd": Method(gd.solve, gd.USES),
+    "fista": Method(fista.solve, fista.USES),
 }
 
 #: Time of the Gram matrix over the time of a pass, for each column of X (measured; see the README's table).
