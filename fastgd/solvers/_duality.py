@@ -17,6 +17,7 @@ sums over rows are bounded by the lengths of the columns (Cauchy and Schwarz), a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ from fastgd.solvers._certificate import Geometry
 
 __all__ = ["Rounding", "duality_gap"]
 
+EPS = 2.0**-52
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 #: Rows that a kernel may add up in float32 before it goes on in double.
 TILE = 512
@@ -38,15 +40,17 @@ class Rounding:
     sums: float
 
     @classmethod
-    def of_pass(cls, dtype: np.dtype, n_samples: int, n_terms: int) -> Rounding:
-        """Of rows computed in this dtype with parameters it can hold, n_terms of which are not zero."""
-        double = UNIT[np.dtype(np.float64)]
-        unit, tile = UNIT[dtype], min(n_samples, TILE)
-        return cls((n_terms + 4) * unit, (tile + 4) * unit + (n_samples + 8) * double)
+    def of_pass(cls, dtype: np.dtype, rows: list[int], n_terms: int) -> Rounding:
+        """Of blocks of so many rows each, computed in dtype with parameters it can hold, n_terms of them not zero.
+
+        The parameters that are zero add exact zeros. A block's sums leave a tile in double.
+        """
+        unit, double = UNIT[dtype], UNIT[np.dtype(np.float64)]
+        return cls((n_terms + 4) * unit, (min(max(rows), TILE) + 4) * unit + (max(rows) + len(rows) + 8) * double)
 
 
 def duality_gap(geometry: Geometry, w: np.ndarray, loss: float, grad: np.ndarray, rounding: Rounding) -> float:
-    """An upper bound of F(w) - F*; NaN without a penalty.
+    """An upper bound of F(w) - F*, and the rounding of F; NaN without a penalty.
 
     Parameters
     ----------
@@ -59,38 +63,39 @@ def duality_gap(geometry: Geometry, w: np.ndarray, loss: float, grad: np.ndarray
     rounding : Rounding
         Of that pass.
     """
-    l1, l2, eps = geometry.l1, geometry.l2, float(np.finfo(np.float64).eps)
+    l1, l2 = geometry.l1, geometry.l2
     if l1 == l2 == 0:
         return float("nan")
     d = len(geometry.lengths)
-    coef, root = w[:d], np.sqrt(geometry.weight)
-    ridge, penalty = 2 * l2 * coef, l2 * float(coef @ coef)
+    coef, root = w[:d], math.sqrt(geometry.weight)
+    magnitude = np.abs(coef)
+    penalty = l2 * float(coef @ coef)
     slope, intercept = geometry.split(grad)
-    reach = float(geometry.raw_lengths @ np.abs(coef)) + geometry.raw_y_length
+    reach = float(geometry.raw_lengths @ magnitude) + geometry.raw_y_length
     reach += root * abs(float(w[d])) if geometry.fit_intercept else 0.0
     off = rounding.residual * reach / root  # of the root mean square of the residuals
-    spread = np.sqrt(max(loss - penalty, 0.0) + 4 * eps * loss) + off
+    spread = math.sqrt(max(loss - penalty, 0.0) + 4 * EPS * loss) + off
     blur = off + rounding.sums * spread     # of a mean of residuals
-    # With an intercept a column's mean times that of the residuals is taken off: as much again, and the mean's rounding.
+    # With an intercept a column's mean times that of the residuals is taken off: as much again, and its own rounding.
     hidden = (4 * blur + rounding.sums * abs(intercept)) / root * geometry.raw_lengths
-    hidden += 8 * eps * (np.abs(slope) + np.abs(ridge) + l1)
+    hidden += 8 * EPS * (np.abs(slope) + 2 * l2 * magnitude + l1)
     square = (spread * (1 + rounding.sums)) ** 2
     gap = scaled_bound(coef, slope, hidden, square + penalty, l1) if l1 > 0 else np.inf
     if l2 > 0:
-        gap = min(gap, conjugate_bound(coef, slope - ridge, hidden, l1, l2))
-    return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * eps)
+        gap = min(gap, conjugate_bound(coef, slope - 2 * l2 * coef, hidden, l1, l2))
+    price = l1 * float(magnitude.sum())
+    return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
 
 
 def scaled_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, square: float, l1: float) -> float:
     """(1 - a)^2 q + sum_j (l1 |w_j| + a v_j w_j), v off by no more than `hidden`, for the best a >= 0 allowed."""
-    eps = float(np.finfo(np.float64).eps)
-    largest = float(np.max(np.abs(slope) + hidden))
+    largest = float((np.abs(slope) + hidden).max())
     best = 1 - float(slope @ coef) / (2 * square) if square > 0 else 1.0
-    a = min(max(best, 0.0), (1 - 4 * eps) * l1 / largest if largest > 0 else 1.0)
+    a = min(max(best, 0.0), (1 - 4 * EPS) * l1 / largest if largest > 0 else 1.0)
     magnitude = np.abs(coef)
     price, met = l1 * magnitude, a * slope * coef
-    blur = a * hidden * magnitude + 4 * eps * (price + np.abs(met))
-    return (1 - a) ** 2 * square + float(np.sum(np.maximum(price + met, 0.0) + blur))
+    blur = a * hidden * magnitude + 4 * EPS * (price + np.abs(met))
+    return (1 - a) ** 2 * square + float((np.maximum(price + met, 0.0) + blur).sum())
 
 
 def conjugate_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, l1: float, l2: float) -> float:

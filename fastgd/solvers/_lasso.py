@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastgd import _moments
+from fastgd import _moments, _proximal
 
 __all__ = ["PenalisedQuadratic", "soft_threshold"]
 
 #: Proximal steps before the first solution on the support, and at most; each time there are twice as many.
-FIRST_STEPS = 3
-MOST_STEPS = 200
+FIRST_STEPS = 20
+MOST_STEPS = 1000
 #: Solutions on supports, at most.
 MAX_SOLUTIONS = 100
 #: Of the diagonal: what is added to it, so that nearly collinear columns leave a step that can be computed. It shortens
@@ -31,7 +31,7 @@ PROXIMAL = 1e-12
 
 def soft_threshold(u: np.ndarray, by: np.ndarray | float) -> np.ndarray:
     """Each entry moved towards zero by so much, and no further: the proximal operator of by |u|_1."""
-    return u - np.clip(u, -by, by)
+    return u - np.minimum(np.maximum(u, -by), by)
 
 
 class PenalisedQuadratic:
@@ -47,17 +47,19 @@ class PenalisedQuadratic:
 
     def __init__(self, matrix: np.ndarray, right_side: np.ndarray, penalty: np.ndarray) -> None:
         self.matrix, self.right_side, self.penalty = matrix, right_side, penalty
-        size = float(right_side @ right_side)
-        self.trace = float(np.trace(matrix))    # no less than its largest eigenvalue
-        # A curvature that M has; steps that turn out too long raise it.
-        self.lipschitz = 2 * max(float(right_side @ (matrix @ right_side)) / size if size > 0 else 1.0, 1.0)
+        self.lipschitz = 2.0    # a curvature that M has about; steps that turn out too long raise it
+        self.work = np.empty((4, len(matrix)))
 
     def minimise(self, u: np.ndarray, target: float) -> np.ndarray:
         """Where the shortest subgradient is no longer than `target`, or the last point found."""
-        image = self.matrix @ u
+        if not len(u):
+            return u
+        u, image = u.copy(), self.matrix @ u
         steps = FIRST_STEPS
         for _ in range(MAX_SOLUTIONS):
-            u, image = self.descend(u, image, steps)
+            self.lipschitz = _proximal.descend(
+                self.matrix, self.right_side, self.penalty, u, image, self.work, self.lipschitz, steps
+            )
             u, image = self.solve_on_support(u, image)
             slope = 2 * (image - self.right_side)
             shortest = np.where(u != 0, slope + self.penalty * np.sign(u), soft_threshold(slope, self.penalty))
@@ -66,62 +68,39 @@ class PenalisedQuadratic:
             steps = min(2 * steps, MOST_STEPS)
         return u
 
-    def descend(self, u: np.ndarray, image: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """So many accelerated proximal steps; `image` is Mu."""
-        matrix, right_side, penalty = self.matrix, self.right_side, self.penalty
-        ahead, ahead_image, t = u, image, 1.0
-        for _ in range(steps):
-            lr = 1 / self.lipschitz
-            new = soft_threshold(ahead - 2 * lr * (ahead_image - right_side), lr * penalty)
-            new_image = matrix @ new
-            step, moved = new - ahead, new - u
-            square = float(step @ step)
-            if square == 0.0:
-                break
-            curvature = 2 * float(step @ (new_image - ahead_image)) / square
-            if curvature > self.lipschitz * (1 + 1e-9) and self.lipschitz < 2 * self.trace:
-                self.lipschitz = min(max(1.5 * self.lipschitz, curvature), 2 * self.trace)
-                ahead, ahead_image, t = u, image, 1.0
-                continue
-            t, before = (1 + np.sqrt(1 + 4 * t * t)) / 2, t
-            if float(step @ moved) < 0:
-                t, before = 1.0, 1.0
-            momentum = (before - 1) / t
-            ahead, ahead_image = new + momentum * moved, new_image + momentum * (new_image - image)
-            u, image = new, new_image
-        return u, image
-
     def solve_on_support(self, u: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """On the support of u, from u towards the solution with its signs, to where Q is least."""
         held = np.flatnonzero(u)
         if not len(held):
             return u, image
-        matrix = self.matrix if len(held) == len(u) else self.matrix[np.ix_(held, held)]
+        matrix = self.matrix[held[:, None], held]
         start, penalty = u[held], self.penalty[held]
         gradient = 2 * (image[held] - self.right_side[held])
-        step = gradient + penalty * np.sign(start)
-        raised = matrix + 0.0
-        raised.flat[:: len(held) + 1] += PROXIMAL
+        step = -0.5 * (gradient + penalty * np.sign(start))
+        raised = matrix.copy()
+        raised.ravel()[:: len(held) + 1] += PROXIMAL
         try:
             lower = np.linalg.cholesky(raised)
         except np.linalg.LinAlgError:
             return u, image
-        step *= -0.5
         _moments.solve_cholesky(lower, step)
         end = start + step
         crossing = end * start < 0
         if crossing.any():
-            curved = matrix @ step
-            end = best_of_way(start, step, gradient, curved, penalty)
-            clipped = np.where(crossing, 0.0, start + step)
-            moves = [end - start, clipped - start]
-            gains = [
-                float(gradient @ m + m @ (matrix @ m) + penalty @ (np.abs(start + m) - np.abs(start))) for m in moves
-            ]
-            end = clipped if gains[1] < gains[0] else end
+            reached = best_of_way(start, step, gradient, matrix @ step, penalty)
+            clipped = np.where(crossing, 0.0, end)
+            end = min(reached, clipped, key=lambda point: rise(start, point, gradient, matrix, penalty))
         u = np.zeros_like(u)
         u[held] = end
         return u, self.matrix @ u
+
+
+def rise(
+    start: np.ndarray, end: np.ndarray, gradient: np.ndarray, matrix: np.ndarray, penalty: np.ndarray
+) -> float:
+    """Q(end) - Q(start), given the gradient of its smooth part at the start."""
+    step = end - start
+    return float(gradient @ step + step @ (matrix @ step) + penalty @ (np.abs(end) - np.abs(start)))
 
 
 def best_of_way(

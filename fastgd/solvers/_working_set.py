@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from fastgd._csr import CSR
+from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
 from fastgd.objective import MSE
 from fastgd.solvers._scaling import Coordinates
 
 __all__ = ["WorkingSet"]
 
-#: Numbers in a buffer of rows, or pairs of entries of sparse rows, that are multiplied at once.
+#: Numbers in a buffer of rows; of sparse rows, entries that are looked at and pairs that are multiplied at once.
 PANEL = 1 << 18
-PAIRS = 1 << 20
+ENTRIES = 1 << 18
+PAIRS = 1 << 19
 
 
 class WorkingSet:
@@ -35,47 +38,48 @@ class WorkingSet:
         objective, geometry, scale = self.objective, self.coordinates.geometry, self.coordinates.scale
         old, held = len(self.columns), np.concatenate([self.columns, columns])
         means = geometry.means[held]
+        cross = np.zeros((len(held), len(columns)))
+        places = np.full(objective.n_features, -1)
+        places[held] = np.arange(len(held))
+        for block in objective.blocks:
+            for rows in block.pieces():
+                if isinstance(rows, RowBlock):
+                    add_dense(rows, held, means, cross)
+                else:
+                    add_sparse(rows, places, old, cross)
         if isinstance(objective.X, CSR):
-            cross = sparse_products(objective, held, old)
             cross -= geometry.weight * np.outer(means, means[old:])
-        else:
-            cross = dense_products(objective, held, means, old)
-        cross /= geometry.weight
-        cross[old:].flat[:: len(columns) + 1] += objective.l2
-        cross *= scale[held, None]
-        cross *= scale[held[old:]]
+        cross *= scale[held, None] / geometry.weight
+        cross *= scale[columns]
+        cross[old:].ravel()[:: len(columns) + 1] += objective.l2 * scale[columns] ** 2
         matrix = np.empty((len(held), len(held)))
         matrix[:old, :old] = self.matrix
         matrix[:, old:], matrix[old:, :old] = cross, cross[:old].T
         self.columns, self.matrix = held, matrix
 
 
-def dense_products(objective: MSE, columns: np.ndarray, means: np.ndarray, old: int) -> np.ndarray:
-    """Z'SZ of these columns less their means, and of it the columns from `old` on."""
-    cross = np.zeros((len(columns), len(columns) - old))
+def add_dense(rows: RowBlock, columns: np.ndarray, means: np.ndarray, cross_out: np.ndarray) -> None:
+    """Add Z'SZ of these columns less their means, and of it the last columns, as many as there is room for."""
+    old = len(columns) - cross_out.shape[1]
+    whole = old == 0 and len(columns) == rows.X.shape[1]    # and then in order
     step = max(256, PANEL // len(columns))
-    whole = len(columns) == objective.n_features and bool((np.diff(columns) == 1).all())
-    for block in objective.blocks:
-        for rows in block.pieces():
-            for start in range(0, len(rows), step):
-                part = rows.X[start : start + step]
-                panel = (part if whole else part.take(columns, axis=1)) - means
-                weighted = panel if rows.s is None else panel * rows.s[start : start + step, None]
-                cross += weighted.T @ panel[:, old:]
-    return cross
+    for start in range(0, len(rows), step):
+        part = rows.X[start : start + step]
+        panel = (part if whole else part.take(columns, axis=1)) - means
+        if rows.s is not None:
+            panel *= np.sqrt(rows.s[start : start + step, None])
+        new = panel[:, old:]
+        cross_out[old:] += new.T @ new
+        if old:
+            cross_out[:old] += panel[:, :old].T @ new
 
 
-def sparse_products(objective: MSE, columns: np.ndarray, old: int) -> np.ndarray:
-    """X'SX of these columns, and of it the columns from `old` on: each row adds the products of its entries."""
-    places = np.full(objective.n_features, -1)
-    places[columns] = np.arange(len(columns))
-    cross = np.zeros((len(columns), len(columns) - old))
-    for block in objective.blocks:
-        for piece in block.pieces():
-            rows, place, value = entries(piece.X, places)
-            weighted = value if piece.s is None else value * piece.s[rows]
-            add_pairs(rows, place, value, weighted, old, cross)
-    return cross
+def add_sparse(rows: SparseBlock, places: np.ndarray, old: int, cross_out: np.ndarray) -> None:
+    """Add X'SX of the columns that have a place, and of it those from `old` on: of each row, its entries' products."""
+    for start, stop in rows.X.cuts(ENTRIES):
+        numbers, place, value = entries(rows.X[start:stop], places)
+        weighted = value if rows.s is None else value * rows.s[start:stop][numbers]
+        add_pairs(numbers, place, value, weighted, old, cross_out)
 
 
 def entries(X: CSR, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

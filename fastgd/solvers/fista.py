@@ -13,13 +13,16 @@ each pass over X serves the iterate that is shown. Those steps are made one by o
 callback, a validation set, tol=0) or l1 is 0.
 
 Otherwise few columns matter, and X is read for them only now and then (working sets: Johnson and Guestrin, "Blitz",
-ICML 2015; Massias, Gramfort and Salmon, "Celer", ICML 2018). An iteration takes the columns nearest to entering,
-forms their products, minimises F over them by the same steps on that small matrix (`_lasso`), and makes one pass over
-X, which gives the exact gradient by all columns: the certificate, and what the next iteration starts from, so that
-neither the rounding of the products nor columns left out stay in the result.
+ICML 2015; Massias, Gramfort and Salmon, "Celer", ICML 2018). An iteration takes the columns that want to enter, or, if
+those are many, the ones that some accelerated steps bring in; forms their products; minimises F over them by the same
+steps on that small matrix (`_lasso`); and makes one pass over X, which gives the exact gradient by all columns: the
+certificate, and what the next iteration starts from, so that neither the rounding of the products nor columns left out
+stay in the result.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -36,9 +39,15 @@ __all__ = ["USES", "solve"]
 
 #: Options of `fit` that it has a use for.
 USES = frozenset({"l1"})
-#: Columns of the first working set, at least, and bytes of the products of the largest.
-FIRST_COLUMNS = 64
-MOST_BYTES = 1 << 31
+#: Columns that may enter at once without a closer look.
+FEW_COLUMNS = 64
+#: Passes of a closer look, at most, and the share of the support that a step changes when it has settled.
+MOST_PASSES = 10
+SETTLED = 0.2
+#: Of the support: how many columns that are near entering are taken in with those that must.
+RESERVE = 0.1
+#: Bytes of the products of the largest working set.
+MOST_BYTES = 1 << 29
 #: Of what `tol` allows, what the minimum over a working set may leave.
 INNER_SHARE = 0.01
 #: Of the largest eigenvalue, found from below and to this share: what a step is cautious by.
@@ -50,110 +59,183 @@ class Standardised(Coordinates):
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)
-        varying = self.deviations > 0
-        self.deviations = np.sqrt(self.deviations**2 + geometry.l2)
-        self.scale = np.divide(1.0, self.deviations, out=np.zeros_like(self.deviations), where=varying)
+        if geometry.l2 > 0:
+            self.deviations = np.sqrt(self.deviations**2 + geometry.l2)
+            self.scale = np.where(self.scale > 0, 1 / self.deviations, 0.0)
+
+    def gradient(self, grad: np.ndarray) -> np.ndarray:
+        """As the gradient by u of any coordinates, with fewer arrays on the way."""
+        d = len(self.scale)
+        slope = grad.copy()
+        if self.geometry.fit_intercept:
+            slope[:d] -= self.geometry.means * grad[d]
+        slope[:d] *= self.scale
+        return slope
+
+
+@dataclass(frozen=True)
+class Point:
+    """Parameters, F there, and the gradient of its smooth part, in the user's units and standardised."""
+
+    w: np.ndarray
+    smooth: float
+    loss: float
+    grad: np.ndarray
+    u: np.ndarray
+    slope: np.ndarray
+
+
+class Problem:
+    """F in standardised columns.
+
+    Parameters
+    ----------
+    objective : MSE
+    coordinates : Coordinates
+    l1 : float
+    """
+
+    def __init__(self, objective: MSE, coordinates: Coordinates, l1: float) -> None:
+        self.objective, self.coordinates, self.l1 = objective, coordinates, l1
+        self.penalty = l1 * coordinates.scale   # the factors of |u_j|
+        self.n_features = objective.n_features
+
+    def at(self, w: np.ndarray) -> Point:
+        """One pass over X, at w rounded to what its dtype can hold, so that what is certified is what is returned."""
+        d = self.n_features
+        if self.objective.dtype != np.float64:
+            w = np.append(w[:d].astype(self.objective.dtype), w[d:])
+        smooth, grad = self.objective.value_and_grad(w, out=np.empty(len(w)))
+        loss = smooth + self.l1 * float(np.abs(w[:d]).sum())
+        return Point(w, smooth, loss, grad, self.coordinates.standardised(w), self.coordinates.gradient(grad))
+
+    def near(self, u: np.ndarray) -> Point:
+        """The same, given standardised parameters."""
+        return self.at(self.coordinates.parameters(u))
 
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Minimise F over working sets, or by steps over all columns."""
-    coordinates = Standardised(monitor.geometry)
-    w = start(objective, coordinates, options)
-    if options.l1 > 0 and options.tol > 0 and monitor.plain:
-        return by_working_sets(objective, options, monitor, coordinates, w)
-    return by_steps(objective, options, monitor, coordinates, w)
+    problem = Problem(objective, Standardised(monitor.geometry), options.l1)
+    w = options.w0.copy()
+    w[: problem.n_features][problem.coordinates.scale == 0] = 0.0   # of columns that do not vary
+    by = by_working_sets if options.l1 > 0 and options.tol > 0 and monitor.plain else by_steps
+    end, reason = by(problem, problem.at(w), options.tol, monitor)
+    held = int(np.count_nonzero(end.w[: problem.n_features]))
+    rounding = Rounding.of_pass(objective.dtype, [len(block.X) for block in objective.blocks], held)
+    gap = duality_gap(monitor.geometry, end.w, end.smooth, end.grad, rounding)
+    return monitor.outcome(end.w, end.loss, reason, gap_bound=gap)
 
 
-def start(objective: MSE, coordinates: Coordinates, options: Options) -> np.ndarray:
-    """The first parameters, in numbers that a pass can hold."""
-    w = in_dtype(options.w0, objective)
-    w[: objective.n_features][coordinates.scale == 0] = 0.0
-    return w
+# ---- working sets ----------------------------------------------------------------------------------------------------
 
 
-def in_dtype(w: np.ndarray, objective: MSE) -> np.ndarray:
-    """Coefficients rounded to what X's dtype can hold, so that what is certified is what is returned."""
-    d = objective.n_features
-    rounded = w.astype(np.float64)
-    rounded[:d] = w[:d].astype(objective.dtype)
-    return rounded
-
-
-def by_working_sets(
-    objective: MSE, options: Options, monitor: Monitor, coordinates: Coordinates, w: np.ndarray
-) -> Outcome:
+def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor) -> tuple[Point, str]:
     """Minimise over the columns that matter; each iteration ends with a pass over X."""
-    d, l1 = objective.n_features, options.l1
-    held = WorkingSet(objective, coordinates)
+    held = WorkingSet(problem.objective, problem.coordinates)
     least, stalls = np.inf, 0
-    while True:
-        smooth, grad = objective.value_and_grad(w, out=np.empty(len(w)))
-        loss = smooth + l1 * float(np.abs(w[:d]).sum())
-        if reason := monitor.see(w, loss, grad):
-            break
-        u, slope = coordinates.standardised(w), coordinates.gradient(grad)
-        entering = columns_to_add(held, u[:d], slope[:d], l1 * coordinates.scale)
-        stalls = stalls + 1 if not len(entering) and monitor.optimality > least / 2 else 0
+    scout = Scout(problem)
+    while not (reason := monitor.see(point.w, point.loss, point.grad)):
+        slack = slack_outside(held, point, problem)
+        wanting = int(np.count_nonzero(slack < 0))
+        if wanting > FEW_COLUMNS and not scout.settled:
+            point = scout.next(point)
+            continue
+        stalls = 0 if wanting or monitor.optimality <= least / 2 else stalls + 1
         least = min(least, monitor.optimality)
         if stalls == 2:
-            reason = "rounding keeps the gradient from falling further"
-            break
+            return point, "rounding keeps the gradient from falling further"
+        entering = columns_to_add(slack, wanting, int(np.count_nonzero(point.u[: problem.n_features])))
         if 8 * (len(held.columns) + len(entering)) ** 2 > MOST_BYTES:
-            return by_steps(objective, options, monitor, coordinates, w, seen=True)
+            return by_steps(problem, point, tol, monitor, seen=True)
         if len(entering):
             held.extend(entering)
             monitor.extra_passes += 1
-        w = in_dtype(coordinates.parameters(minimised(held, u, slope, options, smooth)), objective)
-    return certified(objective, monitor, w, loss, smooth, grad, reason)
+        point = problem.near(minimised(held, point, problem, tol))
+        scout = Scout(problem)
+    return point, reason
 
 
-def columns_to_add(held: WorkingSet, u: np.ndarray, slope: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    """The columns that must enter and some that are near it: none if F is least over those held."""
-    outside = held.coordinates.scale > 0
-    outside[held.columns] = False
-    slack = np.where(u != 0, -np.inf, penalty - np.abs(slope))
-    slack[~outside] = np.inf
-    entering = int(np.count_nonzero(slack < 0))
-    if not entering:
+def slack_outside(held: WorkingSet, point: Point, problem: Problem) -> np.ndarray:
+    """By how much the columns that are not held stay below the slope at which they enter; below 0 they must."""
+    u, slope = point.u[: problem.n_features], point.slope[: problem.n_features]
+    slack = np.where(u != 0, -np.inf, problem.penalty - np.abs(slope))
+    slack[problem.coordinates.scale == 0] = np.inf
+    slack[held.columns] = np.inf
+    return slack
+
+
+class Scout:
+    """Accelerated steps over all columns, until most zeros are those of the step before."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.lipschitz, self.n_steps = problem, 2.0, 0
+        self.steps = Acceleration(problem.penalty, self.lipschitz)
+        self.settled = False
+
+    def next(self, point: Point) -> Point:
+        """The next point that is not uphill; or the same one, if none is found soon."""
+        d = self.problem.n_features
+        while True:
+            new = self.problem.near(self.steps.next(point.u, point.slope))
+            self.n_steps += 1
+            self.settled = self.n_steps >= MOST_PASSES
+            if new.loss <= point.loss:
+                break
+            if self.settled:
+                return point
+            step = new.u - point.u  # too long: the curvature along it tells how much
+            curvature = float(step @ (new.slope - point.slope)) / float(step @ step)
+            self.lipschitz = max(2 * self.lipschitz, curvature)
+            self.steps = Acceleration(self.problem.penalty, self.lipschitz)
+        changed = np.count_nonzero((new.u[:d] != 0) != (point.u[:d] != 0))
+        self.settled = self.settled or bool(changed <= SETTLED * np.count_nonzero(new.u[:d]))
+        return new
+
+
+def columns_to_add(slack: np.ndarray, wanting: int, support: int) -> np.ndarray:
+    """The columns that must enter, no more than a share of the support of those that are zero yet, and some near it."""
+    if not wanting:
         return np.empty(0, np.intp)
-    support = int(np.count_nonzero(u))
-    room = max(FIRST_COLUMNS, 2 * support - len(held.columns), int(np.count_nonzero(slack == -np.inf)))
-    count = min(room, int(np.count_nonzero(outside)))
-    if count == len(u):
-        return np.arange(count)
+    if len(slack) <= FEW_COLUMNS:
+        return np.flatnonzero(slack < np.inf)
+    certain = int(np.count_nonzero(slack == -np.inf))
+    reserve = int(RESERVE * support)
+    count = certain + min(wanting - certain, max(FEW_COLUMNS, 2 * reserve)) + reserve
+    free = int(np.count_nonzero(slack < np.inf))
+    if count >= free:
+        return np.flatnonzero(slack < np.inf)
     return np.sort(np.argpartition(slack, count - 1)[:count])
 
 
-def minimised(held: WorkingSet, u: np.ndarray, slope: np.ndarray, options: Options, smooth: float) -> np.ndarray:
-    """The parameters that minimise F over the columns held, given its gradient at u."""
-    columns, d = held.columns, len(held.coordinates.scale)
-    new = u.copy()
-    right_side = held.matrix @ u[columns] - slope[columns] / 2
-    quadratic = PenalisedQuadratic(held.matrix, right_side, options.l1 * held.coordinates.scale[columns])
-    new[columns] = quadratic.minimise(u[columns], INNER_SHARE * options.tol * 2 * np.sqrt(smooth))
-    new[d:] -= slope[d:] / 2  # columns are centred: the intercept's best value stands alone
+def minimised(held: WorkingSet, point: Point, problem: Problem, tol: float) -> np.ndarray:
+    """The parameters that minimise F over the columns held, given its gradient at a point."""
+    columns, d = held.columns, problem.n_features
+    new = point.u.copy()
+    start = new[columns]
+    right_side = held.matrix @ start - point.slope[columns] / 2
+    quadratic = PenalisedQuadratic(held.matrix, right_side, problem.penalty[columns])
+    new[columns] = quadratic.minimise(start, INNER_SHARE * tol * 2 * float(np.sqrt(point.smooth)))
+    new[d:] -= point.slope[d:] / 2  # columns are centred: the intercept's best value stands alone
     return new
 
 
+# ---- steps over all columns ------------------------------------------------------------------------------------------
+
+
 def by_steps(
-    objective: MSE, options: Options, monitor: Monitor, coordinates: Coordinates, w: np.ndarray, seen: bool = False
-) -> Outcome:
-    """Accelerated proximal steps over all columns, a pass over X for each; `seen` says that w has been shown."""
-    d = objective.n_features
-    steps = Acceleration(options.l1 * coordinates.scale, CAUTION * coordinates.lipschitz(objective, rtol=CAUTION - 1))
-    while True:
-        smooth, grad = objective.value_and_grad(w, out=np.empty(len(w)))
-        loss = smooth + options.l1 * float(np.abs(w[:d]).sum())
-        reason = "" if seen else monitor.see(w, loss, grad)
-        if reason:
-            break
-        before, seen = w, False
-        u = steps.next(coordinates.standardised(w), coordinates.gradient(grad))
-        w = in_dtype(coordinates.parameters(u), objective)
-        if options.tol > 0 and np.array_equal(w, before):
-            reason = "the parameters stopped changing"
-            break
-    return certified(objective, monitor, w, loss, smooth, grad, reason)
+    problem: Problem, point: Point, tol: float, monitor: Monitor, seen: bool = False
+) -> tuple[Point, str]:
+    """Accelerated proximal steps over all columns, a pass over X for each; `seen` says the first has been shown."""
+    largest = problem.coordinates.lipschitz(problem.objective, rtol=CAUTION - 1)
+    steps = Acceleration(problem.penalty, CAUTION * largest)
+    reason = ""
+    while seen or not (reason := monitor.see(point.w, point.loss, point.grad)):
+        new = problem.near(steps.next(point.u, point.slope))
+        if tol > 0 and np.array_equal(new.w, point.w):
+            return point, "the parameters stopped changing"
+        point, seen = new, False
+    return point, reason
 
 
 class Acceleration:
@@ -189,13 +271,3 @@ class Acceleration:
         new[:d] = soft_threshold(new[:d], self.lr * self.penalty)
         new[d:] = ahead[d:] - ahead_slope[d:] / 2
         return new
-
-
-def certified(
-    objective: MSE, monitor: Monitor, w: np.ndarray, loss: float, smooth: float, grad: np.ndarray, reason: str
-) -> Outcome:
-    """The outcome at w, with the duality gap of the pass that was made there."""
-    held = int(np.count_nonzero(w[: objective.n_features]))
-    rounding = Rounding.of_pass(objective.dtype, len(objective.X), held)
-    gap = duality_gap(monitor.geometry, w, smooth, grad, rounding)
-    return monitor.outcome(w, loss, reason, gap_bound=gap)
