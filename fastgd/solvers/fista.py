@@ -13,11 +13,11 @@ each pass over X serves the iterate that is shown. Those steps are made one by o
 callback, a validation set, tol=0) or l1 is 0.
 
 Otherwise few columns matter, and X is read for them only now and then (working sets: Johnson and Guestrin, "Blitz",
-ICML 2015; Massias, Gramfort and Salmon, "Celer", ICML 2018). An iteration takes the columns that want to enter, or, if
-those are many, the ones that some accelerated steps bring in; forms their products; minimises F over them by the same
-steps on that small matrix (`_lasso`); and makes one pass over X, which gives the exact gradient by all columns: the
-certificate, and what the next iteration starts from, so that neither the rounding of the products nor columns left out
-stay in the result.
+ICML 2015; Massias, Gramfort and Salmon, "Celer", ICML 2018). An iteration takes in columns that want to enter, at most
+as many as are in use; forms their products; minimises F over them by the same steps on that small matrix (`_lasso`);
+and makes one pass over X, which gives the exact gradient by all columns: the certificate, and what the next iteration
+starts from, so that neither the rounding of the products nor columns left out stay in the result. Where many columns
+want to enter at the start, some accelerated steps over all of them, which are iterations too, tell which ones will.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ __all__ = ["USES", "solve"]
 USES = frozenset({"l1"})
 #: Columns that may enter at once without a closer look.
 FEW_COLUMNS = 64
+#: Rows for each column that wants to enter, at least, for steps over all columns to tell soon which ones do.
+ROWS_PER_COLUMN = 4
 #: Passes of a closer look, at most, and the share of the support that a step changes when it has settled.
 MOST_PASSES = 10
 SETTLED = 0.2
@@ -133,12 +135,12 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
 def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor) -> tuple[Point, str]:
     """Minimise over the columns that matter; each iteration ends with a pass over X."""
     held = WorkingSet(problem.objective, problem.coordinates)
-    least, stalls = np.inf, 0
+    least, stalls, most = np.inf, 0, len(problem.objective.X) // ROWS_PER_COLUMN
     scout = Scout(problem)
     while not (reason := monitor.see(point.w, point.loss, point.grad)):
         slack = slack_outside(held, point, problem)
         wanting = int(np.count_nonzero(slack < 0))
-        if wanting > FEW_COLUMNS and not scout.settled:
+        if FEW_COLUMNS < wanting < most and not scout.settled and not len(held.columns):
             point = scout.next(point)
             continue
         stalls = 0 if wanting or monitor.optimality <= least / 2 else stalls + 1
@@ -152,7 +154,6 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
             held.extend(entering)
             monitor.extra_passes += 1
         point = problem.near(minimised(held, point, problem, tol))
-        scout = Scout(problem)
     return point, reason
 
 
@@ -201,7 +202,7 @@ def columns_to_add(slack: np.ndarray, wanting: int, support: int) -> np.ndarray:
         return np.flatnonzero(slack < np.inf)
     certain = int(np.count_nonzero(slack == -np.inf))
     reserve = int(RESERVE * support)
-    count = certain + min(wanting - certain, max(FEW_COLUMNS, 2 * reserve)) + reserve
+    count = certain + min(wanting - certain, max(FEW_COLUMNS, support)) + reserve
     free = int(np.count_nonzero(slack < np.inf))
     if count >= free:
         return np.flatnonzero(slack < np.inf)
