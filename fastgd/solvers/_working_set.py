@@ -39,14 +39,12 @@ class WorkingSet:
         old, held = len(self.columns), np.concatenate([self.columns, columns])
         means = geometry.means[held]
         cross = np.zeros((len(held), len(columns)))
-        places = np.full(objective.n_features, -1)
-        places[held] = np.arange(len(held))
         for block in objective.blocks:
             for rows in block.pieces():
                 if isinstance(rows, RowBlock):
                     add_dense(rows, held, means, cross)
                 else:
-                    add_sparse(rows, places, old, cross)
+                    add_sparse(rows, held, cross)
         if isinstance(objective.X, CSR):
             cross -= geometry.weight * np.outer(means, means[old:])
         cross *= scale[held, None] / geometry.weight
@@ -74,12 +72,14 @@ def add_dense(rows: RowBlock, columns: np.ndarray, means: np.ndarray, cross_out:
             cross_out[:old] += panel[:, :old].T @ new
 
 
-def add_sparse(rows: SparseBlock, places: np.ndarray, old: int, cross_out: np.ndarray) -> None:
-    """Add X'SX of the columns that have a place, and of it those from `old` on: of each row, its entries' products."""
+def add_sparse(rows: SparseBlock, columns: np.ndarray, cross_out: np.ndarray) -> None:
+    """Add X'SX of these columns, and of it the last ones likewise: of each row, the products of its entries."""
+    places = np.full(rows.X.shape[1], -1)
+    places[columns] = np.arange(len(columns))
     for start, stop in rows.X.cuts(ENTRIES):
         numbers, place, value = entries(rows.X[start:stop], places)
         weighted = value if rows.s is None else value * rows.s[start:stop][numbers]
-        add_pairs(numbers, place, value, weighted, old, cross_out)
+        add_pairs(numbers, place, value, weighted, cross_out)
 
 
 def entries(X: CSR, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,9 +91,10 @@ def entries(X: CSR, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 
 def add_pairs(
-    rows: np.ndarray, place: np.ndarray, value: np.ndarray, weighted: np.ndarray, old: int, cross_out: np.ndarray
+    rows: np.ndarray, place: np.ndarray, value: np.ndarray, weighted: np.ndarray, cross_out: np.ndarray
 ) -> None:
-    """Add the products of each entry with those of its row whose place is not below `old`."""
+    """Add the products of each entry with those of its row that are in the last columns."""
+    old = cross_out.shape[0] - cross_out.shape[1]
     new = np.flatnonzero(place >= old)
     first = np.searchsorted(rows[new], rows)    # of an entry, its first partner in `new`
     count = np.searchsorted(rows[new], rows, side="right") - first
