@@ -292,6 +292,18 @@ def test_history_starts_at_the_start_and_never_rises():
     assert r.history["grad_norm"][-1] < 1e-6 * r.history["grad_norm"][0]
 
 
+def test_products_that_are_dear_are_made_after_a_trial_of_steps(monkeypatch):
+    X, y = PROBLEMS["wide"]
+    l1 = 0.01 * l1_max(X, y)
+    expected = fit(X, y, l1=l1)
+    monkeypatch.setattr(fista, "CHEAP_BYTES", 0)
+    monkeypatch.setattr(fista, "TRIAL_STEPS", 7)
+    r = fit(X[:, ::-1].copy(), y, l1=l1)
+    assert expected.n_iter < 7 < r.n_iter
+    assert r.loss == pytest.approx(expected.loss, rel=1e-12)
+    assert r.converged and len(np.unique(r.history["loss"][:7])) == 7
+
+
 def test_more_columns_than_their_products_may_take(monkeypatch):
     """Beyond the memory for products, steps over all columns take over, and no iterate is shown twice."""
     X, y = PROBLEMS["many columns"]

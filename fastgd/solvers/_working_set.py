@@ -107,5 +107,5 @@ def add_pairs(
         right = new[np.arange(before[start], before[stop]) + (first - before[:-1])[left]]
         target = place[left] * width + (place[right] - old)
         products = weighted[left] * value[right]
-        cross_out += np.bincount(target, products, cross_out.size).reshape(cross_out.shape)
+        np.add.at(cross_out.ravel(), target, products)
         start = stop

@@ -23,6 +23,7 @@ want to enter at the start, some accelerated steps over all of them, which are i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
@@ -48,8 +49,11 @@ MOST_PASSES = 10
 SETTLED = 0.2
 #: Of the support: how many columns that are near entering are taken in with those that must.
 RESERVE = 0.1
-#: Bytes of the products of the largest working set.
+#: Bytes of the products of the largest working set. Where they are more than these and than X, a step over all columns
+#: is as cheap as one over the working set: so many are made before the products are.
 MOST_BYTES = 1 << 29
+CHEAP_BYTES = 1 << 24
+TRIAL_STEPS = 100
 #: Of what `tol` allows, what the minimum over a working set may leave.
 INNER_SHARE = 0.01
 #: Of the largest eigenvalue, found from below and to this share: what a step is cautious by.
@@ -121,8 +125,11 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     problem = Problem(objective, Standardised(monitor.geometry), options.l1)
     w = options.w0.copy()
     w[: problem.n_features][problem.coordinates.scale == 0] = 0.0   # of columns that do not vary
-    by = by_working_sets if options.l1 > 0 and options.tol > 0 and monitor.plain else by_steps
-    end, reason = by(problem, problem.at(w), options.tol, monitor)
+    end = problem.at(w)
+    if options.l1 > 0 and options.tol > 0 and monitor.plain:
+        end, reason = by_working_sets(problem, end, options.tol, monitor)
+    elif not (reason := monitor.see(end.w, end.loss, end.grad)):
+        end, reason = by_steps(problem, end, options.tol, monitor)
     held = int(np.count_nonzero(end.w[: problem.n_features]))
     rounding = Rounding.of_pass(objective.dtype, [len(block.X) for block in objective.blocks], held)
     gap = duality_gap(monitor.geometry, end.w, end.smooth, end.grad, rounding)
@@ -136,6 +143,7 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
     """Minimise over the columns that matter; each iteration ends with a pass over X."""
     held = WorkingSet(problem.objective, problem.coordinates)
     least, stalls, most = np.inf, 0, len(problem.objective.X) // ROWS_PER_COLUMN
+    costly = max(CHEAP_BYTES, problem.objective.X.nbytes)   # products take no longer to read than X
     scout = Scout(problem)
     while not (reason := monitor.see(point.w, point.loss, point.grad)):
         slack = slack_outside(held, point, problem)
@@ -148,8 +156,14 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
         if stalls == 2:
             return point, "rounding keeps the gradient from falling further"
         entering = columns_to_add(slack, wanting, int(np.count_nonzero(point.u[: problem.n_features])))
-        if 8 * (len(held.columns) + len(entering)) ** 2 > MOST_BYTES:
-            return by_steps(problem, point, tol, monitor, seen=True)
+        products = 8 * (len(held.columns) + len(entering)) ** 2
+        if products > costly or products > MOST_BYTES:
+            most_steps = TRIAL_STEPS if products <= MOST_BYTES else None
+            point, reason = by_steps(problem, point, tol, monitor, most_steps)
+            if reason:
+                break
+            costly = MOST_BYTES
+            continue
         if len(entering):
             held.extend(entering)
             monitor.extra_passes += 1
@@ -202,11 +216,11 @@ def columns_to_add(slack: np.ndarray, wanting: int, support: int) -> np.ndarray:
         return np.flatnonzero(slack < np.inf)
     certain = int(np.count_nonzero(slack == -np.inf))
     reserve = int(RESERVE * support)
-    count = certain + min(wanting - certain, max(FEW_COLUMNS, support)) + reserve
+    number = certain + min(wanting - certain, max(FEW_COLUMNS, support)) + reserve
     free = int(np.count_nonzero(slack < np.inf))
-    if count >= free:
+    if number >= free:
         return np.flatnonzero(slack < np.inf)
-    return np.sort(np.argpartition(slack, count - 1)[:count])
+    return np.sort(np.argpartition(slack, number - 1)[:number])
 
 
 def minimised(held: WorkingSet, point: Point, problem: Problem, tol: float) -> np.ndarray:
@@ -225,18 +239,24 @@ def minimised(held: WorkingSet, point: Point, problem: Problem, tol: float) -> n
 
 
 def by_steps(
-    problem: Problem, point: Point, tol: float, monitor: Monitor, seen: bool = False
+    problem: Problem, point: Point, tol: float, monitor: Monitor, most: int | None = None
 ) -> tuple[Point, str]:
-    """Accelerated proximal steps over all columns, a pass over X for each; `seen` says the first has been shown."""
+    """Accelerated proximal steps over all columns, a pass over X for each, from a point that has been shown.
+
+    After `most` steps, the last point, which has not been shown, and no reason to end.
+    """
     largest = problem.coordinates.lipschitz(problem.objective, rtol=CAUTION - 1)
     steps = Acceleration(problem.penalty, CAUTION * largest)
-    reason = ""
-    while seen or not (reason := monitor.see(point.w, point.loss, point.grad)):
+    for step in count(1):
         new = problem.near(steps.next(point.u, point.slope))
         if tol > 0 and np.array_equal(new.w, point.w):
             return point, "the parameters stopped changing"
-        point, seen = new, False
-    return point, reason
+        point = new
+        if step == most:
+            break
+        if reason := monitor.see(point.w, point.loss, point.grad):
+            return point, reason
+    return point, ""
 
 
 class Acceleration:
