@@ -49,10 +49,11 @@ MOST_PASSES = 10
 SETTLED = 0.2
 #: Of the support: how many columns that are near entering are taken in with those that must.
 RESERVE = 0.1
-#: Bytes of the products of the largest working set. Where they are more than these and than X, a step over all columns
-#: is as cheap as one over the working set: so many are made before the products are.
+#: Bytes of the products of the largest working set. Where they are more than CHEAP_BYTES and than a share of X, steps
+#: over all columns are tried first: they are not much slower, and may do without the products.
 MOST_BYTES = 1 << 29
 CHEAP_BYTES = 1 << 24
+PRODUCTS_SHARE = 8
 TRIAL_STEPS = 100
 #: Of what `tol` allows, what the minimum over a working set may leave.
 INNER_SHARE = 0.01
@@ -143,7 +144,7 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
     """Minimise over the columns that matter; each iteration ends with a pass over X."""
     held = WorkingSet(problem.objective, problem.coordinates)
     least, stalls, most = np.inf, 0, len(problem.objective.X) // ROWS_PER_COLUMN
-    costly = max(CHEAP_BYTES, problem.objective.X.nbytes)   # products take no longer to read than X
+    costly = max(CHEAP_BYTES, problem.objective.X.nbytes // PRODUCTS_SHARE)
     scout = Scout(problem)
     while not (reason := monitor.see(point.w, point.loss, point.grad)):
         slack = slack_outside(held, point, problem)
