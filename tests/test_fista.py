@@ -14,7 +14,7 @@ from fastgd import _proximal, reference
 from fastgd.objective import MSE, column_moments
 from fastgd.solvers import fista
 from fastgd.solvers._certificate import Geometry
-from fastgd.solvers._duality import Rounding, duality_gap
+from fastgd.solvers._duality import Rounding, duality_gap, pass_in_double
 from fastgd.solvers._lasso import PenalisedQuadratic, best_of_way
 
 DIABETES = load_diabetes(return_X_y=True)
@@ -211,7 +211,7 @@ def test_float32_columns(fit_intercept, sparse):
     exact = fit(X.astype(float), y, l1=l1, l2=l2, fit_intercept=fit_intercept)
     mine, _, _ = parts(X, y, r.coef.astype(float), r.intercept, None, l1, l2)
     assert exact.loss - 1e-12 <= mine <= exact.loss * (1 + 1e-5)
-    assert mine - exact.loss <= r.gap_bound <= 1e-2 * r.loss
+    assert mine - exact.loss <= r.gap_bound <= 1e-4 * r.loss
 
 
 def test_several_targets():
@@ -370,6 +370,21 @@ def test_gap_bound_is_a_bound(seed):
     if X.dtype == np.float64:
         assert gaps[0] <= 1e-9 * least
         assert best.gap_bound <= 1e-9 * best.loss
+
+
+@pytest.mark.parametrize("seed", range(1, 40, 2))
+def test_a_pass_in_double_is_one(seed):
+    """Of float32 columns, the same as of float64 ones: a sum of n terms, each with a dot product of length d."""
+    rng, X, y, s, fit_intercept, _, l2 = random_problem(seed)
+    w = rng.standard_normal(X.shape[1] + fit_intercept)
+    loss, grad = pass_in_double(MSE(X, y, s, fit_intercept, l2), w)
+    expected, slope = MSE(X.astype(float), y, s, fit_intercept, l2).value_and_grad(w)
+    size = np.abs(dense(X)) @ np.abs(w[: X.shape[1]]) + np.abs(w[-1]) + np.abs(y)
+    s = np.ones(len(y)) if s is None else s
+    k = gamma(2 * (X.shape[1] + len(y)) + 20)
+    assert abs(loss - expected) <= 2 * k * (s @ size**2 / s.sum() + l2 * w @ w)
+    columns = np.column_stack([np.abs(dense(X)), np.ones(len(y))])[:, : len(w)]
+    assert (np.abs(grad - slope) <= 2 * k * (2 * columns.T @ (s * size) / s.sum() + 2 * l2 * np.abs(w))).all()
 
 
 def test_gap_bound_of_a_result_by_steps():

@@ -22,9 +22,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastgd import _sparse
+from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
+from fastgd.objective import MSE
 from fastgd.solvers._certificate import Geometry
 
-__all__ = ["Rounding", "duality_gap"]
+__all__ = ["Rounding", "duality_gap", "pass_in_double"]
+
+#: Numbers that are converted at once.
+PANEL = 1 << 16
 
 EPS = 2.0**-52
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
@@ -113,3 +120,41 @@ def conjugate_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, l1:
         return np.where(p >= l1, beyond, short)
 
     return float(np.maximum(terms(along - hidden), terms(along + hidden)).sum())
+
+
+def pass_in_double(objective: MSE, w: np.ndarray) -> tuple[float, np.ndarray]:
+    """F and its gradient, without l1, with every product and sum in double, whatever X is.
+
+    A bound that allows for the rounding of float32 sums would be no better than those.
+    """
+    d = objective.n_features
+    coef, b = w[:d], float(w[d]) if len(w) > d else 0.0
+    sums = np.zeros(d + 2)  # of s r x, of s r and of s r^2
+    step = max(256, PANEL // d)
+    for block in objective.blocks:
+        for piece in block.pieces():
+            for start in range(0, len(piece), step):
+                add_in_double(piece.part(start, min(start + step, len(piece))), coef, b, sums)
+    sums *= 2 / objective.total_weight
+    sums[:d] += 2 * objective.l2 * coef
+    return float(sums[d + 1] / 2 + objective.l2 * (coef @ coef)), sums[: len(w)]
+
+
+def add_in_double(rows: RowBlock | SparseBlock, coef: np.ndarray, b: float, sums_out: np.ndarray) -> None:
+    """Add sum s r x, sum s r and sum s r^2 of these rows."""
+    residual = np.full(len(rows), b)
+    residual -= 0.0 if rows.y is None else rows.y
+    if isinstance(rows, SparseBlock):
+        image = np.empty(len(rows))
+        _sparse.predict(rows, coef, 0.0, image)
+        residual += image
+    else:
+        X = rows.X.astype(np.float64)
+        residual += X @ coef
+    weighted = residual if rows.s is None else residual * rows.s
+    if isinstance(rows, SparseBlock):
+        terms = np.repeat(weighted, np.diff(rows.X.indptr)) * rows.X.data
+        sums_out[:-2] += np.bincount(rows.X.indices, terms, len(coef))
+    else:
+        sums_out[:-2] += weighted @ X
+    sums_out[-2:] += weighted.sum(), weighted @ residual
