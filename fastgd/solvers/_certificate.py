@@ -20,6 +20,8 @@ gradient below it counts as zero.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 __all__ = ["Geometry", "judge", "shortest"]
@@ -84,24 +86,28 @@ class Geometry:
             F(w).
         """
         coef = w[: len(self.lengths)]
-        penalty = self.l2 * float(coef @ coef) + self.l1 * float(np.abs(coef).sum())
-        residual = np.sqrt(max(loss - penalty, 0.0) * self.weight)
         plain = self.l2 == self.l1 == 0
-        reach = float(np.linalg.norm(self.raw_lengths * coef)) + self.raw_y_length
+        penalty = 0.0 if plain else self.l2 * float(coef @ coef) + self.l1 * float(np.abs(coef).sum())
+        residual = math.sqrt(max(loss - penalty, 0.0) * self.weight)
+        reach = norm(self.raw_lengths * coef) + self.raw_y_length
         if plain and residual <= 8 * self.eps * reach:
             return 0.0, 0.0
         scaled, intercept = self.split(grad)
         scaled = shortest(coef, scaled, self.l1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cosines = np.where(self.lengths > 0, scaled / self.lengths, 0.0) * (self.weight / 2)
-        cosines = np.append(cosines, intercept * np.sqrt(self.weight) / 2) if self.fit_intercept else cosines
-        with np.errstate(divide="ignore", invalid="ignore"):
-            optimality = float(np.linalg.norm(cosines) / (np.sqrt(len(cosines)) * residual)) if cosines.any() else 0.0
-            noise = float(self.eps * reach / residual)
+        cosines = np.divide(scaled, self.lengths, out=np.zeros_like(scaled), where=self.lengths > 0)
+        slope = math.hypot(norm(cosines) * self.weight, intercept * math.sqrt(self.weight)) / 2
+        optimality = slope / math.sqrt(len(coef) + self.fit_intercept)
+        optimality = 0.0 if slope == 0 else optimality / residual if residual > 0 else np.inf
+        noise = self.eps * reach / residual if residual > 0 else np.inf
         if plain:
-            spread = np.sqrt(len(coef)) * float(np.linalg.norm(self.lengths * coef)) + self.y_length
+            spread = math.sqrt(len(coef)) * norm(self.lengths * coef) + self.y_length
             optimality = min(optimality, residual / spread if spread > 0 else np.inf)
-        return float(optimality), noise
+        return optimality, noise
+
+
+def norm(x: np.ndarray) -> float:
+    """The Euclidean one."""
+    return math.sqrt(x @ x)
 
 
 def shortest(coef: np.ndarray, slope: np.ndarray, l1: float) -> np.ndarray:

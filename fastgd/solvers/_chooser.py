@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from fastgd._csr import CSR
 from fastgd.objective import MSE
-from fastgd.solvers import cg, gd, moments, saga, sgd
+from fastgd.solvers import cg, fista, gd, moments, saga, sgd
 from fastgd.solvers._costs import MOMENTS_BYTES, moments_bytes, moments_seconds, pass_seconds
 from fastgd.solvers._interface import Solver
 
@@ -39,6 +39,7 @@ SOLVERS: dict[str, Method] = {
     "moments": Method(moments.solve, moments.USES),
     "cg": Method(cg.solve, cg.USES),
     "gd": Method(gd.solve, gd.USES),
+    "fista": Method(fista.solve, fista.USES),
     "sgd": Method(sgd.solve, sgd.USES),
     "saga": Method(saga.solve, saga.USES),
 }

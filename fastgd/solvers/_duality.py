@@ -1,0 +1,160 @@
+"""How far above its minimum an l1-penalised F can be, at most: the duality gap of one exact pass.
+
+For any numbers t_i of weighted sum zero, sum_i s_i (r_i^2 - 2 t_i r_i + t_i^2) >= 0 gives a lower bound of F which is
+linear in w and does not depend on b, so that its minimum is known. With t = a (r - m), m the weighted mean of the
+residuals r (0 without an intercept), v = (2/S) X'S(r - m) and q = sum_i s_i (r_i - m)^2 / S,
+
+    F(w, b) - F* <= m^2 + (1 - a)^2 q + sum_j ( l1 |w_j| + a v_j w_j + l2 w_j^2 + max(|a v_j| - l1, 0)^2 / (4 l2) ).
+
+Each term is at least 0. Without l2 the last one asks for a <= l1 / max |v_j| (the scaled residual of Fercoq, Gramfort
+and Salmon, "Mind the duality gap", ICML 2015); with l2 the same point of the lasso with rows sqrt(S l2) I below X and
+zeros below y is a second bound, and the smaller counts.
+
+Rounding is allowed for: a sum of m terms is off by no more than gamma_m = m u / (1 - m u) times the sum of their
+magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1), those of residuals and of the
+sums over rows are bounded by the lengths of the columns (Cauchy and Schwarz), and all are counted against the bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastgd import _sparse
+from fastgd._rows import RowBlock
+from fastgd._sparse import SparseBlock
+from fastgd.objective import MSE
+from fastgd.solvers._certificate import Geometry
+
+__all__ = ["Rounding", "duality_gap", "pass_in_double"]
+
+#: Numbers that are converted at once.
+PANEL = 1 << 16
+
+EPS = 2.0**-52
+UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
+#: Rows that a kernel may add up in float32 before it goes on in double.
+TILE = 512
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What the rounding of a pass may hide: relative errors of residuals and of sums over rows."""
+
+    residual: float
+    sums: float
+
+    @classmethod
+    def of_pass(cls, dtype: np.dtype, rows: list[int], n_terms: int) -> Rounding:
+        """Of blocks of so many rows each, computed in dtype with parameters it can hold, n_terms of them not zero.
+
+        The parameters that are zero add exact zeros. A block's sums leave a tile in double.
+        """
+        unit, double = UNIT[dtype], UNIT[np.dtype(np.float64)]
+        return cls((n_terms + 4) * unit, (min(max(rows), TILE) + 4) * unit + (max(rows) + len(rows) + 8) * double)
+
+
+def duality_gap(geometry: Geometry, w: np.ndarray, loss: float, grad: np.ndarray, rounding: Rounding) -> float:
+    """An upper bound of F(w) - F*, and the rounding of F; NaN without a penalty.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Of the columns; holds l1, l2 and whether there is an intercept.
+    w : ndarray
+        Parameters, the intercept last if there is one.
+    loss, grad : float and ndarray
+        F less l1 |w|_1, and its gradient, as a pass over X gives them.
+    rounding : Rounding
+        Of that pass.
+    """
+    l1, l2 = geometry.l1, geometry.l2
+    if l1 == l2 == 0:
+        return float("nan")
+    d = len(geometry.lengths)
+    coef, root = w[:d], math.sqrt(geometry.weight)
+    magnitude = np.abs(coef)
+    penalty = l2 * float(coef @ coef)
+    slope, intercept = geometry.split(grad)
+    reach = float(geometry.raw_lengths @ magnitude) + geometry.raw_y_length
+    reach += root * abs(float(w[d])) if geometry.fit_intercept else 0.0
+    off = rounding.residual * reach / root  # of the root mean square of the residuals
+    spread = math.sqrt(max(loss - penalty, 0.0) + 4 * EPS * loss) + off
+    blur = off + rounding.sums * spread     # of a mean of residuals
+    # With an intercept a column's mean times that of the residuals is taken off: as much again, and its own rounding.
+    hidden = (4 * blur + rounding.sums * abs(intercept)) / root * geometry.raw_lengths
+    hidden += 8 * EPS * (np.abs(slope) + 2 * l2 * magnitude + l1)
+    square = (spread * (1 + rounding.sums)) ** 2
+    gap = scaled_bound(coef, slope, hidden, square + penalty, l1) if l1 > 0 else np.inf
+    if l2 > 0:
+        gap = min(gap, conjugate_bound(coef, slope - 2 * l2 * coef, hidden, l1, l2))
+    price = l1 * float(magnitude.sum())
+    return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
+
+
+def scaled_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, square: float, l1: float) -> float:
+    """(1 - a)^2 q + sum_j (l1 |w_j| + a v_j w_j), v off by no more than `hidden`, for the best a >= 0 allowed."""
+    largest = float((np.abs(slope) + hidden).max())
+    best = 1 - float(slope @ coef) / (2 * square) if square > 0 else 1.0
+    a = min(max(best, 0.0), (1 - 4 * EPS) * l1 / largest if largest > 0 else 1.0)
+    magnitude = np.abs(coef)
+    price, met = l1 * magnitude, a * slope * coef
+    blur = a * hidden * magnitude + 4 * EPS * (price + np.abs(met))
+    return (1 - a) ** 2 * square + float((np.maximum(price + met, 0.0) + blur).sum())
+
+
+def conjugate_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, l1: float, l2: float) -> float:
+    """sum_j (l1 |w_j| + v_j w_j + l2 w_j^2 + max(|v_j| - l1, 0)^2 / (4 l2)), v off by no more than `hidden`.
+
+    A term is convex in v, so it is largest at an end of the interval that v_j lies in. With p = -v sign(w), where
+    p >= l1 it is (p - l1 - 2 l2 |w|)^2 / (4 l2), which cancels nothing.
+    """
+    magnitude = np.abs(coef)
+    along = -slope * np.where(coef < 0, -1.0, 1.0)
+
+    def terms(p: np.ndarray) -> np.ndarray:
+        beyond = (p - l1 - 2 * l2 * magnitude) ** 2 / (4 * l2)
+        short = (l1 - p) * magnitude + l2 * magnitude**2 + np.maximum(-p - l1, 0.0) ** 2 / (4 * l2)
+        return np.where(p >= l1, beyond, short)
+
+    return float(np.maximum(terms(along - hidden), terms(along + hidden)).sum())
+
+
+def pass_in_double(objective: MSE, w: np.ndarray) -> tuple[float, np.ndarray]:
+    """F and its gradient, without l1, with every product and sum in double, whatever X is.
+
+    A bound that allows for the rounding of float32 sums would be no better than those.
+    """
+    d = objective.n_features
+    coef, b = w[:d], float(w[d]) if len(w) > d else 0.0
+    sums = np.zeros(d + 2)  # of s r x, of s r and of s r^2
+    step = max(256, PANEL // d)
+    for block in objective.blocks:
+        for piece in block.pieces():
+            for start in range(0, len(piece), step):
+                add_in_double(piece.part(start, min(start + step, len(piece))), coef, b, sums)
+    sums *= 2 / objective.total_weight
+    sums[:d] += 2 * objective.l2 * coef
+    return float(sums[d + 1] / 2 + objective.l2 * (coef @ coef)), sums[: len(w)]
+
+
+def add_in_double(rows: RowBlock | SparseBlock, coef: np.ndarray, b: float, sums_out: np.ndarray) -> None:
+    """Add sum s r x, sum s r and sum s r^2 of these rows."""
+    residual = np.full(len(rows), b)
+    residual -= 0.0 if rows.y is None else rows.y
+    if isinstance(rows, SparseBlock):
+        image = np.empty(len(rows))
+        _sparse.predict(rows, coef, 0.0, image)
+        residual += image
+    else:
+        X = rows.X.astype(np.float64)
+        residual += X @ coef
+    weighted = residual if rows.s is None else residual * rows.s
+    if isinstance(rows, SparseBlock):
+        terms = np.repeat(weighted, np.diff(rows.X.indptr)) * rows.X.data
+        sums_out[:-2] += np.bincount(rows.X.indices, terms, len(coef))
+    else:
+        sums_out[:-2] += weighted @ X
+    sums_out[-2:] += weighted.sum(), weighted @ residual
