@@ -165,6 +165,7 @@ def fit(
     if X_val is not None or y_val is not None:
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
     results = []
+    given["shared"] = None if columns is None else {}
     with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
         for place, target in enumerate([y] if columns is None else columns):
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)

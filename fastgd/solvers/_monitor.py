@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgd.errors import DivergenceError
 from fastgd.objective import MSE, column_moments
-from fastgd.solvers._certificate import Geometry, judge, shortest
+from fastgd.solvers._certificate import Geometry, judge, length, shortest
 
 __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
 
@@ -31,7 +31,7 @@ class History:
 
     def add(self, loss: float, grad: np.ndarray) -> None:
         self.loss.append(loss)
-        self.grad_norm.append(float(np.sqrt(grad @ grad)))
+        self.grad_norm.append(length(grad))
         self.seconds.append(time.perf_counter() - self.start)
 
     def extend(self, loss: np.ndarray, grad_norm: np.ndarray) -> None:
@@ -131,7 +131,7 @@ class Monitor:
         self.val_loss, self.patience, self.callback = val_loss, patience, callback
         self.history = History()
         self.extra_passes = 0   # over X, that the objective does not know of
-        self.optimality = float("nan")
+        self.optimality = self.noise = float("nan")
         self.converged = False
         self.ended_by_choice = False    # a callback's or the validation set's
         self.best_loss, self.best_w = np.inf, np.empty(0)
@@ -209,6 +209,23 @@ class Monitor:
         chosen = self._early(w) or self._called(w, loss)
         self.ended_by_choice = bool(chosen)
         return chosen or reason or self._exhausted()
+
+    def note(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the next iterate of a method that needs no step size and judges itself whether it has converged.
+
+        Returns why to end, if the validation set or the callback say so. Who asks for neither needs no certificate of
+        the start.
+        """
+        history = self.history
+        history.add(loss, grad)
+        if self.plain and len(history.loss) == 1:
+            return ""
+        self.optimality, self.noise = self.geometry.measure(w, loss, grad)
+        if self.plain:
+            return ""
+        chosen = self._early(w) or self._called(w, loss)
+        self.ended_by_choice = bool(chosen)
+        return chosen
 
     def outcome(
         self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
