@@ -1,8 +1,8 @@
 """Which solver `solver="auto"` takes, by a cost model in the open.
 
 The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions and
-its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). With fewer rows than columns it is singular, and
-its eigenvectors cost 10 d^3 instead. Gradient descent costs one pass an iteration, and the number of its iterations
+its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). Where there are no more rows than columns it is
+the products of rows instead, n and d in each other's place. Gradient descent costs one pass an iteration, and the number of its iterations
 grows with the condition number of the data, which is not known beforehand and is rarely below a thousand for columns as
 they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that of rows filled with zeros.
 """
@@ -52,11 +52,10 @@ MOMENTS_BYTES = 1 << 32
 
 def choose(objective: MSE) -> Choice:
     """The cheaper of the solvers for this objective."""
-    d, n = objective.n_features, len(objective.X)
-    factoring = 10 * d / n if n <= d else d / (3 * n)
-    in_passes = GRAM_PASSES * d * (1 + factoring) * dense_passes(objective.X) + 2
+    order, length = sorted(objective.X.shape)
+    in_passes = GRAM_PASSES * order * (1 + order / (3 * length)) * dense_passes(objective.X) + 2
     figures = f"the second moments take {in_passes:.3g} passes over X, {EXPECTED_ITERATIONS:,} are expected of descent"
-    if in_passes < EXPECTED_ITERATIONS and 3 * 8 * d * d < MOMENTS_BYTES:
+    if in_passes < EXPECTED_ITERATIONS and 3 * 8 * order * order < MOMENTS_BYTES:
         return Choice("moments", figures)
     return Choice("gd", figures)
 

@@ -227,6 +227,10 @@ class Monitor:
         self.ended_by_choice = bool(chosen)
         return chosen
 
+    def judge(self) -> None:
+        """Say whether the last iterate has converged; one that cannot be told from the optimum has, also if tol is 0."""
+        self.converged, _ = judge(max(self.tol, self.noise), self.optimality, self.noise)
+
     def outcome(
         self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
     ) -> Outcome:

@@ -29,7 +29,9 @@ from fastgd import _moments, _sparse
 from fastgd._csr import CSR
 from fastgd._spectrum import largest_eigenvalue
 from fastgd.objective import MSE, ROUNDING, SecondMoments
-from fastgd.solvers._certificate import Geometry, judge
+from fastgd.solvers import _dual
+from fastgd.solvers._certificate import Geometry
+from fastgd.solvers._dual import in_dtype, with_intercept
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
 
@@ -290,6 +292,8 @@ def gram_of_turned(objective: MSE, means: np.ndarray, turned: np.ndarray) -> np.
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Solve from the moments, then take one exact pass for the certificate and as many as it asks for to refine."""
+    if len(objective.X) <= objective.n_features:
+        return _dual.solve(objective, options, monitor)
     shared = options.shared
     if shared is not None and "equations" in shared:
         moments = with_targets_of(objective, shared["moments"])
@@ -406,24 +410,13 @@ def concluded(
 ) -> Outcome:
     """The outcome at the last iterate: `reason` is why somebody else ended the fit, if so."""
     gain = equations.correction(grad)[2]
-    monitor.converged, _ = judge(max(monitor.tol, monitor.noise), monitor.optimality, monitor.noise)
+    monitor.judge()
     exact = "solved exactly from the second moments"
     if (equations.delicate or equations.sharp) and not is_settled(equations, objective, monitor.noise, w, loss, grad, gain):
         monitor.converged, exact = False, "the columns are nearly collinear, and refinement has not settled"
     if objective.dtype != FLOAT64:  # the moments know the gradient to more digits than a pass
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
     return monitor.outcome(w, loss, reason or exact, gap_bound=equations.gap_bound(gain, loss, moments, w))
-
-
-def with_intercept(coef: np.ndarray, intercept: float) -> np.ndarray:
-    w = np.empty(len(coef) + 1)
-    w[:-1], w[-1] = coef, intercept
-    return w
-
-
-def in_dtype(coef: np.ndarray, objective: MSE) -> np.ndarray:
-    """Rounded to what X's dtype can hold, so that what is certified is what is returned."""
-    return coef if objective.dtype == FLOAT64 else coef.astype(objective.dtype).astype(np.float64)
 
 
 def residual_direction(moments: SecondMoments, w: np.ndarray) -> np.ndarray:
