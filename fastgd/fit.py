@@ -26,6 +26,8 @@ __all__ = ["Moments", "fit"]
 #: What `tol=None` means for data computed in this dtype.
 DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
 
+#: Of the options of `fit` that not every solver has a use for.
+DEFAULTS = {option.name: option.default for option in fields(Options)}
 #: Options that `solver="auto"` takes into account.
 AUTO_USES = frozenset({"l1"})
 STEP_RULES = ("auto", "backtracking", "bb")
@@ -201,10 +203,9 @@ def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
     """Raise ValueError for the first option that is not at its default and that the solver has no use for."""
-    defaults = {field.name: field.default for field in fields(Options)}
     used = AUTO_USES if solver == "auto" else SOLVERS[solver].uses
     for name, value in given.items():
-        if name not in used and value != defaults[name]:
+        if value != DEFAULTS[name] and name not in used:
             able = [repr(other) for other, method in SOLVERS.items() if name in method.uses]
             raise ValueError(f"solver={solver!r} has no use for {name}; it is for {', '.join(able) or 'no solver yet'}")
 

@@ -2,9 +2,10 @@
 
 The unit is one pass over X, which memory bounds. Forming the Gram matrix costs n d^2 multiplications and additions and
 its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). Where there are no more rows than columns it is
-the products of rows instead, n and d in each other's place. Gradient descent costs one pass an iteration, and the number of its iterations
-grows with the condition number of the data, which is not known beforehand and is rarely below a thousand for columns as
-they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that of rows filled with zeros.
+the products of rows instead, n and d in each other's place. Gradient descent costs one pass an iteration, and the
+number of its iterations grows with the condition number of the data, which is not known beforehand and is rarely below
+a thousand for columns as they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that
+of rows filled with zeros.
 """
 
 from __future__ import annotations

@@ -13,12 +13,13 @@ unit length.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastgd import _moments, _sparse
 from fastgd import _validation as validate
+from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
 from fastgd.objective import MSE, column_moments, refuse_underflow
 from fastgd.result import predict_dense, predict_sparse
@@ -146,7 +147,8 @@ def products_of_rows(objective: MSE, root: np.ndarray, units: np.ndarray | None)
 
 def products_of_sparse_rows(objective: MSE, root: np.ndarray, units: np.ndarray | None) -> RowProducts:
     """Products of sparse rows: each row, as a dense vector, times all of them."""
-    X, n, d = objective.X, len(objective.X), objective.n_features
+    X: Any = objective.X
+    n, d = X.shape
     shift, sums, squares = (column[:d] for column in column_moments(objective))
     if objective.fit_intercept:
         offset = sums / (root @ root)
@@ -154,7 +156,7 @@ def products_of_sparse_rows(objective: MSE, root: np.ndarray, units: np.ndarray 
     else:
         sums, squares = sums + root @ root * shift, squares + shift * (2 * sums + root @ root * shift)
         shift = np.zeros(d)
-    pieces = [rows for block in objective.blocks for rows in block.pieces()]
+    pieces = [rows for block in sparse_blocks(X, None, None) for rows in block.pieces()]
     gram = np.empty((n, n))
     for i in range(n):
         v = X[[i]][0].astype(np.float64) - shift
@@ -176,9 +178,9 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         monitor.extra_passes += 1
         if options.shared is not None:
             options.shared["row equations"] = equations
-    monitor.geometry = geometry = equations.geometry(objective)
     w = options.w0
     loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+    monitor.geometry = geometry = equations.geometry(objective)
     reason = monitor.note(w, loss, grad)
     a, coef = np.zeros(len(objective.X)), np.zeros(objective.n_features)
     refinements = 0
@@ -214,7 +216,7 @@ def wanting(equations: RowEquations, monitor: Monitor) -> bool:
 
 
 def residual(objective: MSE, equations: RowEquations, coef: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """b - P coef, in double, in one pass over X; at coef = 0 there is none."""
+    """What P coef leaves of b, in double, in one pass over X; at coef = 0 there is none."""
     target = np.asarray(objective.y, np.float64) - geometry.y_mean
     if coef.any():
         target -= predict(objective.X, coef)
@@ -223,7 +225,8 @@ def residual(objective: MSE, equations: RowEquations, coef: np.ndarray, geometry
 
 
 def predict(X: np.ndarray | CSR, coef: np.ndarray) -> np.ndarray:
-    return (predict_sparse if isinstance(X, CSR) else predict_dense)(X, coef, 0.0, np.dtype(np.float64))
+    dtype = np.dtype(np.float64)
+    return predict_sparse(X, coef, 0.0, dtype) if isinstance(X, CSR) else predict_dense(X, coef, 0.0, dtype)
 
 
 def gap_bound(geometry: Geometry, loss: float, grad: np.ndarray) -> float:

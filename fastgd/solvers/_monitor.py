@@ -228,7 +228,7 @@ class Monitor:
         return chosen
 
     def judge(self) -> None:
-        """Say whether the last iterate has converged; one that cannot be told from the optimum has, also if tol is 0."""
+        """Say whether the last iterate has converged: also with tol = 0, if no gradient tells it from the optimum."""
         self.converged, _ = judge(max(self.tol, self.noise), self.optimality, self.noise)
 
     def outcome(
@@ -238,6 +238,7 @@ class Monitor:
         optimality, converged = self.optimality, self.converged
         if self.val_loss is not None and self.best_val_at < self.n_iter:
             w, gap_bound, converged = self.best_val_w, float("nan"), False
+            self.ended_by_choice = True
             smooth, grad = self.objective.value_and_grad(w)
             loss = smooth + self.l1 * float(np.abs(w[: self.objective.n_features]).sum())
             optimality, _ = self.geometry.measure(w, loss, grad)

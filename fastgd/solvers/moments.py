@@ -4,11 +4,11 @@ One pass forms the Gram matrix G of [X, y, 1]; the normal equations are solved i
 further pass takes the true gradient at the solution, which certifies it and, where it still says so, corrects it
 (iterative refinement; Bjoerck, Numerical Methods for Least Squares Problems, 1996, section 6.6.5).
 
-Squares hold an angle between columns to half its digits: directions below some 1e-7 are lost in the rounding of R. Where
-the gradient has a part in these, or corrections do not settle, one more pass forms the Gram matrix of Z = X W, in which
-W takes the columns to such that R would have as orthonormal ones. What rounding had covered is now as large as the rest,
-or it is not there: "Cholesky QR twice", with eigenvectors (Fukaya et al., Shifted Cholesky QR for Computing the QR
-Factorization of Ill-Conditioned Matrices, SIAM J. Sci. Comput. 42, 2020).
+Squares hold an angle between columns to half its digits: directions below some 1e-7 are lost in the rounding of R.
+Where the gradient has a part in these, or corrections do not settle, one more pass forms the Gram matrix of Z = X W, in
+which W takes the columns to such that R would have as orthonormal ones. What rounding had covered is now as large as
+the rest, or it is not there: "Cholesky QR twice", with eigenvectors (Fukaya et al., Shifted Cholesky QR for Computing
+the QR Factorization of Ill-Conditioned Matrices, SIAM J. Sci. Comput. 42, 2020).
 
 Of many float32 rows G is summed in float32 lanes first, in half the time. Its rounding moves the eigenvalues of the
 scaled matrix R by up to `blur`. Where that is more than BLURRED, a small share, of the smallest, or R cannot be
@@ -21,7 +21,7 @@ from __future__ import annotations
 import copy
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -197,7 +197,7 @@ class NormalEquations:
             matrix += (self.geometry.weight * self.l2) * (turned.T @ turned)
         values, rotation = np.linalg.eigh(matrix)
         vectors = vectors @ rotation
-        kept = values > self.resolution(vectors) ** 2
+        kept = values > np.maximum(self.resolution(vectors) ** 2, 10 * len(values) * EPS * values[-1])
         self.eigen = values[kept], vectors[:, kept], vectors[:, ~kept]
         self.lower, self.sharp = None, True
         self.trusted = bool(kept.all() and values[0] > 1000 * math.sqrt(len(values)) * EPS)
@@ -310,7 +310,7 @@ def normal_equations(objective: MSE, monitor: Monitor) -> tuple[SecondMoments, N
     n, d = len(objective.X), objective.n_features
     narrow = objective.dtype != FLOAT64 and n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d)
     for dtype in (None, FLOAT64) if narrow else (FLOAT64,):
-        moments = SecondMoments(d, objective.n_threads, dtype=dtype)
+        moments = SecondMoments(d, objective.n_threads if len(objective.blocks) > 1 else 1, dtype=dtype)
         moments.update(objective.X, objective.y, objective.sample_weight)
         monitor.extra_passes += 1
         equations = NormalEquations(
@@ -345,78 +345,86 @@ def with_targets_of(objective: MSE, moments: SecondMoments) -> SecondMoments:
     return other
 
 
+class Point(NamedTuple):
+    """Parameters, F and its gradient there, and what a correction gains by the equations at hand."""
+
+    w: np.ndarray
+    loss: float
+    grad: np.ndarray
+    gain: float
+
+
 def solve_from(
     moments: SecondMoments, equations: NormalEquations, objective: MSE, options: Options, monitor: Monitor
 ) -> Outcome:
     """`solve`, with the moments of the objective's data at hand."""
-    w, fit_intercept = options.w0, objective.fit_intercept
+    fit_intercept = objective.fit_intercept
     monitor.geometry = equations.geometry
-    loss, grad = loss_and_grad(moments, w, fit_intercept, objective.l2)
-    reason = monitor.note(w, loss, grad)
+    point = Point(options.w0, *loss_and_grad(moments, options.w0, fit_intercept, objective.l2), math.nan)
+    reason = monitor.note(*point[:3])
     coef, offset, refinements = in_dtype(equations.solution(), objective), 0.0, 0
     while not reason:
         w = with_intercept(coef, equations.intercept(coef) + offset) if fit_intercept else coef
         loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
         reason = monitor.note(w, loss, grad)
         step, shift, gain = equations.correction(grad)
-        if needs_sharpening(equations, grad, loss, monitor.noise, gain, refinements):
+        point = Point(w, loss, grad, gain)
+        if needs_sharpening(equations, point, monitor.noise, refinements):
             equations.sharpen(objective)
             monitor.extra_passes += 1
             step, shift, gain = equations.correction(grad)
-            refinements = 0
-        settled = is_settled(equations, objective, monitor.noise, w, loss, grad, gain) or not equations.moved_by(
-            step, coef, objective.dtype
-        )
-        if reason or settled or refinements == MAX_REFINEMENTS:
+            point, refinements = Point(w, loss, grad, gain), 0
+        if reason or refinements == MAX_REFINEMENTS or is_settled(equations, objective, point, monitor.noise):
+            break
+        if not equations.moved_by(step, coef, objective.dtype):
             break
         coef = in_dtype(equations.shortest(coef + step), objective)
         offset += shift
         refinements += 1
-    return concluded(equations, moments, objective, monitor, w, loss, grad, reason)
-def needs_sharpening(
-    equations: NormalEquations, grad: np.ndarray, loss: float, noise: float, gain: float, refinements: int
-) -> bool:
+    return concluded(equations, moments, objective, monitor, point, reason)
+
+
+def promising(equations: NormalEquations, point: Point, noise: float) -> bool:
+    """Whether a correction would gain more than rounding does, unless the residual itself is of rounding."""
+    return noise > 0 and point.gain > SETTLED[equations.dtype] * point.loss
+
+
+def needs_sharpening(equations: NormalEquations, point: Point, noise: float, refinements: int) -> bool:
     """Whether R does not hold what the gradient asks for: among the directions left out, or after a correction."""
-    if equations.sharp or not noise > 0:
+    if equations.sharp:
         return False
-    unsettled = refinements >= DELICATE_REFINEMENTS and gain > SETTLED[equations.dtype] * loss
-    return (equations.delicate and unsettled) or equations.hides(grad, loss, noise)
+    if equations.delicate:
+        return refinements >= DELICATE_REFINEMENTS and promising(equations, point, noise)
+    return equations.hides(point.grad, point.loss, noise)
 
 
-def is_settled(
-    equations: NormalEquations, objective: MSE, noise: float, w: np.ndarray, loss: float, grad: np.ndarray, gain: float
-) -> bool:
+def is_settled(equations: NormalEquations, objective: MSE, point: Point, noise: float) -> bool:
     """Whether a correction has nothing to gain.
 
     Errors of a gradient's terms average out; a step that follows them would lose what the moments hold, unless that is
     little: where there is much to gain. The intercept follows from the coefficients, and its own rounding counts not.
     """
-    if noise > 0 and gain > SETTLED[equations.dtype] * loss:
+    if promising(equations, point, noise):
         return False
     if equations.delicate or equations.sharp:
         return True
-    return equations.geometry.cosine(w, loss, grad) <= 8 * noise / math.sqrt(len(objective.X))
+    return equations.geometry.cosine(*point[:3]) <= 8 * noise / math.sqrt(len(objective.X))
 
 
 def concluded(
-    equations: NormalEquations,
-    moments: SecondMoments,
-    objective: MSE,
-    monitor: Monitor,
-    w: np.ndarray,
-    loss: float,
-    grad: np.ndarray,
-    reason: str,
+    equations: NormalEquations, moments: SecondMoments, objective: MSE, monitor: Monitor, point: Point, reason: str
 ) -> Outcome:
     """The outcome at the last iterate: `reason` is why somebody else ended the fit, if so."""
-    gain = equations.correction(grad)[2]
+    w, loss, _, gain = point
     monitor.judge()
-    exact = "solved exactly from the second moments"
-    if (equations.delicate or equations.sharp) and not is_settled(equations, objective, monitor.noise, w, loss, grad, gain):
-        monitor.converged, exact = False, "the columns are nearly collinear, and refinement has not settled"
+    if not reason:
+        reason = "solved exactly from the second moments"
+        if (equations.delicate or equations.sharp) and promising(equations, point, monitor.noise):
+            monitor.converged = False
+            reason = "the columns are nearly collinear, and refinement has not settled"
     if objective.dtype != FLOAT64:  # the moments know the gradient to more digits than a pass
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
-    return monitor.outcome(w, loss, reason or exact, gap_bound=equations.gap_bound(gain, loss, moments, w))
+    return monitor.outcome(w, loss, reason, gap_bound=equations.gap_bound(gain, loss, moments, w))
 
 
 def residual_direction(moments: SecondMoments, w: np.ndarray) -> np.ndarray:
