@@ -96,7 +96,7 @@ PROBLEMS = [
     ("tall", 100_000, 30, F64, True),
     ("tall", 1_000_000, 8, F64, False),
     ("tall", 1_000_000, 5, F32, False),
-    ("tall", 3_000, 600, F64, False),
+    ("tall", 5_000, 600, F64, False),
     ("tall", 3_000, 600, F32, False),
     ("tall", 40, 40, F64, False),
     ("tall", 41, 40, F64, True),
@@ -339,6 +339,49 @@ def test_no_matrix_of_the_size_of_the_columns_is_formed():
         tracemalloc.stop()
     assert r.converged
     assert peak < 20 * X[0].nbytes + (1 << 24) < X.shape[1] ** 2 * 8 / 100
+
+
+# ---- products in float32 of wide float64 rows -----------------------------------------------------------------------
+
+
+WIDE = {
+    "well apart": lambda X: X,
+    "far from zero, in many units": lambda X: (X + 30.0) * 10 ** np.linspace(-6, 6, X.shape[1]),
+    "a constant": lambda X: np.column_stack([X, np.full(len(X), 0.1)]),
+    "at an angle of 1e-3": lambda X: np.column_stack([X, X[:, 0] + 1e-3 * X[:, 1]]) + 1e-6 * X[::-1, :1],
+    "of squares beyond float32": lambda X: X * 1e30,
+    "an outlier beyond float32": lambda X: np.where(np.arange(X.size).reshape(X.shape) == 700_001, 1e60, X),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize("given", [{}, {"fit_intercept": False}, {"l2": 0.1}, {"sample_weight": True}], ids=str)
+def test_products_in_float32_cost_no_digits(given, kind, monkeypatch):
+    """Of many columns; of fewer here, so that LAPACK is done soon."""
+    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 20)
+    X, y = data(2500, 40, means=1.0)
+    X = WIDE[kind](X)
+    s = weights(2500) if "sample_weight" in given else None
+    given = given | ({"sample_weight": s} if s is not None else {})
+    r = fg.fit(X, y, **given)
+    assert r.converged
+    assert r.n_passes <= PASSES
+    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 10_000)
+    best = fg.fit(X, y, **given)
+    lengths = np.linalg.norm(X, axis=0)
+    terms = best.coef * lengths
+    np.testing.assert_allclose(r.coef * lengths, terms, rtol=1e-9, atol=1e-9 * np.abs(terms).max())
+    assert r.loss == pytest.approx(best.loss, rel=1e-12)
+    assert r.history["loss"][0] == pytest.approx(best.history["loss"][0], rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("given", [{}, {"l2": 0.3}, {"fit_intercept": False}], ids=str)
+def test_the_gap_of_products_in_float32_is_bounded(given, seed, monkeypatch):
+    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 1)
+    X, y = data(60, 4, seed)
+    r = fg.fit(X, y, **given)
+    assert 0 <= exact_gap(X, y, r, **given) <= r.gap_bound < 1e-12 * r.loss
 
 
 # ---- several targets, callbacks, validation --------------------------------------------------------------------------

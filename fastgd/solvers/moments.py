@@ -13,7 +13,8 @@ the QR Factorization of Ill-Conditioned Matrices, SIAM J. Sci. Comput. 42, 2020)
 Of many float32 rows G is summed in float32 lanes first, in half the time. Its rounding moves the eigenvalues of the
 scaled matrix R by up to `blur`. Where that is more than BLURRED, a small share, of the smallest, or R cannot be
 factored, nothing is concluded from it: G is summed again in double. Otherwise refinement gains a factor of 1/BLURRED or
-more from each pass, and bounds derived from R are widened by what the blur may hide.
+more from each pass, and bounds derived from R are widened by what the blur may hide. Of wide float64 rows, too, where
+products and not memory bound the time: those of columns at unit deviation, of which CLEAR is asked instead.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import numpy as np
 from fastgd import _moments, _sparse
 from fastgd._csr import CSR
 from fastgd._spectrum import largest_eigenvalue
-from fastgd.objective import MSE, ROUNDING, SecondMoments
+from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
 from fastgd.solvers import _dual
 from fastgd.solvers._certificate import Geometry
 from fastgd.solvers._dual import in_dtype, with_intercept
@@ -45,8 +46,18 @@ NARROW_ROWS = 4096
 NARROW_ROWS_PER_COLUMN = 2
 #: Of the smallest eigenvalue, what the rounding of the moments may change.
 BLURRED = 1 / 32
+#: The same where X is float64 and its columns were multiplied in float32: refinement is to reach the digits of float64.
+CLEAR = 1e-3
+#: Columns from which on, and so many rows for each, they are; rows that are multiplied and rounded at once, and rows
+#: that show the columns' deviations.
+CLEAR_COLUMNS = 512
+CLEAR_ROWS_PER_COLUMN = 8
+CLEAR_PANEL = 2048
+CLEAR_PIECE = 128
+SAMPLE = 256
 #: Corrections by an exact residual, at most; of nearly collinear columns so many before the moments are sharpened.
 MAX_REFINEMENTS = 2
+CLEAR_REFINEMENTS = 4
 DELICATE_REFINEMENTS = 1
 #: Of nearly collinear columns, what a correction may still gain of the loss and is not made for.
 SETTLED = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-9}
@@ -149,7 +160,8 @@ class NormalEquations:
         if self.blur > 0:
             # The Lanczos process comes near the largest eigenvalue of R^-1 from below: half of it is left for that.
             inverse = largest_eigenvalue(lambda v, out: np.copyto(out, self.solve_scaled(v)), d, rtol=0.1)
-            self.trusted = self.trusted and bool(self.blur <= BLURRED / (2 * inverse))
+            share = CLEAR if self.dtype == FLOAT64 else BLURRED
+            self.trusted = self.trusted and bool(self.blur <= share / (2 * inverse))
             self.least = 1 / (2 * inverse) - self.blur
 
     def longest(self, moments: SecondMoments) -> float:
@@ -157,6 +169,11 @@ class NormalEquations:
         squares, lengths = np.diagonal(moments.gram)[:-2], self.geometry.lengths
         with np.errstate(divide="ignore", invalid="ignore"):
             return float(np.max(np.sqrt(squares) / lengths, where=squares > 0, initial=1.0))
+
+    @property
+    def max_refinements(self) -> int:
+        """Corrections that may be needed."""
+        return CLEAR_REFINEMENTS if self.blur > 0 and self.dtype == FLOAT64 else MAX_REFINEMENTS
 
     @property
     def delicate(self) -> bool:
@@ -248,13 +265,14 @@ class NormalEquations:
         """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain by the gradient of the moments.
 
         That and the rounding of F. NaN where R is so nearly singular that its inverse means little. Where the rounding
-        of the moments blurs R, its eigenvalues may be smaller by that share; and it hides a gradient of some length.
+        of the moments blurs R, its eigenvalues may be smaller by that share; and it hides a gradient of some length,
+        which a pass over float64 rows does not.
         """
         if not (self.trusted and self.bounds):
             return math.nan
         if self.blur > 0:
             terms = np.sqrt(np.diagonal(moments.gram)) @ np.abs(residual_direction(moments, w))
-            hidden = self.rounding * np.sqrt(len(w)) * self.longest(moments) * terms
+            hidden = 0.0 if self.dtype == FLOAT64 else self.rounding * np.sqrt(len(w)) * self.longest(moments) * terms
             step = np.sqrt(gain * self.geometry.weight / (1 - BLURRED)) + hidden / np.sqrt(self.least)
             gain = step * step / self.geometry.weight
         return float(gain + 4 * EPS * loss)
@@ -299,26 +317,84 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         moments = with_targets_of(objective, shared["moments"])
         equations = shared["equations"].of_target(moments)
     else:
-        moments, equations = normal_equations(objective, monitor)
+        moments, equations = normal_equations(objective, options, monitor)
         if shared is not None:
             shared.update(moments=moments, equations=equations)
     return solve_from(moments, equations, objective, options, monitor)
 
 
-def normal_equations(objective: MSE, monitor: Monitor) -> tuple[SecondMoments, NormalEquations]:
-    """Moments of the objective's data and the equations they give: in float32 first if many rows have it."""
+def normal_equations(objective: MSE, options: Options, monitor: Monitor) -> tuple[SecondMoments, NormalEquations]:
+    """Moments of the objective's data and the equations they give: by float32 sums first, if there is much to sum."""
     n, d = len(objective.X), objective.n_features
-    narrow = objective.dtype != FLOAT64 and n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d)
-    for dtype in (None, FLOAT64) if narrow else (FLOAT64,):
-        moments = SecondMoments(d, objective.n_threads if len(objective.blocks) > 1 else 1, dtype=dtype)
-        moments.update(objective.X, objective.y, objective.sample_weight)
+    given: dict[str, Any] = {"fit_intercept": objective.fit_intercept, "l2": objective.l2, "dtype": objective.dtype}
+    moments = None
+    if objective.dtype != FLOAT64:
+        if n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d):
+            moments = gathered(objective, None)
+    elif d > CLEAR_COLUMNS and n >= CLEAR_ROWS_PER_COLUMN * d and not options.w0.any():
+        moments = moments_in_float32(objective)
+    if moments is not None:
         monitor.extra_passes += 1
-        equations = NormalEquations(
-            moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype
-        )
+        equations = NormalEquations(moments, **given)
         if not equations.blurred:
-            break
-    return moments, equations
+            return moments, equations
+    monitor.extra_passes += 1
+    moments = gathered(objective, FLOAT64)
+    return moments, NormalEquations(moments, **given)
+
+
+def gathered(objective: MSE, dtype: np.dtype | None) -> SecondMoments:
+    """The moments of the objective's data, summed in this dtype; a single block has no use for threads."""
+    n_threads = objective.n_threads if len(objective.blocks) > 1 else 1
+    moments = SecondMoments(objective.n_features, n_threads, dtype=dtype)
+    return moments.update(objective.X, objective.y, objective.sample_weight)
+
+
+def moments_in_float32(objective: MSE) -> SecondMoments | None:
+    """Moments of float64 rows: products of columns in float32, those with the targets in double; None if they overflow.
+
+    Columns are centred and divided by their deviations, as far as some rows show, before they are rounded.
+    """
+    X, d = objective.X, objective.n_features
+    if isinstance(X, CSR):
+        return None
+    sample = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+        shift, deviations = np.append(sample.mean(axis=0), float(objective.y[0])), sample.std(axis=0)
+        deviations[~(deviations > 0)] = 1.0
+        if not (np.isfinite(deviations).all() and np.isfinite(shift).all()):
+            return None
+        gram = gram_of_rounded(objective, shift, deviations)
+        gram[:d, :d] *= deviations
+        gram[:d, :d] *= deviations[:, None]
+    if not np.isfinite(gram).all() or gram.diagonal().min() < TINIEST_SQUARE * len(X):
+        return None
+    moments = SecondMoments(d, objective.n_threads)
+    moments.shift, moments.gram, moments.n_samples = shift, gram, len(X)
+    moments.rounding = ROUNDING[np.dtype(np.float32)]
+    return moments
+
+
+def gram_of_rounded(objective: MSE, shift: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """The Gram matrix of [(X - shift) / deviations, y - shift, 1], that of the columns of X summed in float32."""
+    d = objective.n_features
+    gram = np.zeros((d + 2, d + 2))
+    piece, product = np.empty((CLEAR_PIECE, d + 2)), np.empty((d, d), np.float32)
+    panel, filled = np.empty((CLEAR_PANEL, d), np.float32), 0
+    pieces: list[Any] = [rows for block in objective.blocks for rows in block.pieces()]
+    for rows in pieces:
+        for start in range(0, len(rows), CLEAR_PIECE):
+            part = piece[: len(rows) - start]
+            _moments.fill_panel(rows, start, shift, part)
+            gram[d:] += part[:, d:].T @ part
+            if filled + len(part) > CLEAR_PANEL:
+                gram[:d, :d] += np.matmul(panel[:filled].T, panel[:filled], out=product)
+                filled = 0
+            np.divide(part[:, :d], deviations, out=panel[filled : filled + len(part)], casting="same_kind")
+            filled += len(part)
+    gram[:d, :d] += np.matmul(panel[:filled].T, panel[:filled], out=product)
+    gram[:d, d:] = gram[d:, :d].T
+    return gram
 
 
 def with_targets_of(objective: MSE, moments: SecondMoments) -> SecondMoments:
@@ -374,7 +450,7 @@ def solve_from(
             monitor.extra_passes += 1
             step, shift, gain = equations.correction(grad)
             point, refinements = Point(w, loss, grad, gain), 0
-        if reason or refinements == MAX_REFINEMENTS or is_settled(equations, objective, point, monitor.noise):
+        if reason or refinements == equations.max_refinements or is_settled(equations, objective, point, monitor.noise):
             break
         if not equations.moved_by(step, coef, objective.dtype):
             break
