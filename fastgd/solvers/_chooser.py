@@ -5,7 +5,7 @@ its Cholesky factor d^3 / 3: in passes, GRAM_PASSES * d * (1 + d / 3n). Where th
 the products of rows instead, n and d in each other's place. Gradient descent costs one pass an iteration, and the
 number of its iterations grows with the condition number of the data, which is not known beforehand and is rarely below
 a thousand for columns as they come. A pass over sparse rows takes the time of their entries only, the Gram matrix that
-of rows filled with zeros.
+of rows filled with zeros; products of sparse rows cost a pass each.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ MOMENTS_BYTES = 1 << 32
 def choose(objective: MSE) -> Choice:
     """The cheaper of the solvers for this objective."""
     order, length = sorted(objective.X.shape)
-    in_passes = GRAM_PASSES * order * (1 + order / (3 * length)) * dense_passes(objective.X) + 2
+    products = GRAM_PASSES * order * dense_passes(objective.X)
+    if isinstance(objective.X, CSR) and len(objective.X) == order:
+        products = order
+    in_passes = products + GRAM_PASSES * order * order / (3 * length) * dense_passes(objective.X) + 2
     figures = f"the second moments take {in_passes:.3g} passes over X, {EXPECTED_ITERATIONS:,} are expected of descent"
     if in_passes < EXPECTED_ITERATIONS and 3 * 8 * order * order < MOMENTS_BYTES:
         return Choice("moments", figures)
