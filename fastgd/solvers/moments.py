@@ -379,6 +379,7 @@ def gram_of_rounded(objective: MSE, shift: np.ndarray, deviations: np.ndarray) -
     """The Gram matrix of [(X - shift) / deviations, y - shift, 1], that of the columns of X summed in float32."""
     d = objective.n_features
     gram = np.zeros((d + 2, d + 2))
+    units = np.append(1.0 / deviations, [1.0, 1.0])
     piece, product = np.empty((CLEAR_PIECE, d + 2)), np.empty((d, d), np.float32)
     panel, filled = np.empty((CLEAR_PANEL, d), np.float32), 0
     pieces: list[Any] = [rows for block in objective.blocks for rows in block.pieces()]
@@ -390,7 +391,8 @@ def gram_of_rounded(objective: MSE, shift: np.ndarray, deviations: np.ndarray) -
             if filled + len(part) > CLEAR_PANEL:
                 gram[:d, :d] += np.matmul(panel[:filled].T, panel[:filled], out=product)
                 filled = 0
-            np.divide(part[:, :d], deviations, out=panel[filled : filled + len(part)], casting="same_kind")
+            part *= units
+            panel[filled : filled + len(part)] = part[:, :d]
             filled += len(part)
     gram[:d, :d] += np.matmul(panel[:filled].T, panel[:filled], out=product)
     gram[:d, d:] = gram[d:, :d].T
