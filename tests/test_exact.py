@@ -459,11 +459,11 @@ import fastgd as fg
 
 n, d, dtype = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 rng = np.random.default_rng(0)
-small, y = rng.standard_normal((2000, d)).astype(dtype), rng.standard_normal(n)
-fg.fit(small, small[:, 0])                       # what is needed once
+small, y = rng.standard_normal((5000, d)).astype(dtype), rng.standard_normal(n)
+fg.fit(small, small[:, 0])                       # what is loaded once
 X = np.empty((n, d), dtype)
-for start in range(0, n, 2000):
-    X[start : start + 2000] = small
+for start in range(0, n, 5000):
+    X[start : start + 5000] = small
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert fg.fit(X, y).converged
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / X.nbytes)
