@@ -29,6 +29,13 @@ def both(
 
 TINY = Problem("tiny", 4, 2, "float64")
 SMALL = Problem("small", 442, 10, "float64")
+#: As users of statistics have them.
+REGRESSIONS = [
+    SMALL,
+    Problem("regression", 1_000_000, 20, "float64"),
+    Problem("regression", 100_000, 100, "float32"),
+    Problem("regression", 20_000, 1_000, "float64"),
+]
 #: More than the engine ever cuts X into.
 BLOCKS = Problem("many blocks", 1_200_000, 32, "float32")
 
@@ -53,6 +60,7 @@ FULL = [
     *both("beyond L3", [250, 1_000], ("moments",)),
     *both("in L3", [20, 100], ("SGD epoch", "SGD epoch in stretches")),
     *both("in memory", [20, 100], ("SGD epoch", "SGD epoch in stretches")),
+    *(Entry(problem, ("fit",)) for problem in REGRESSIONS),
     *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
     Entry(BLOCKS, ("engine overhead",)),
     Entry(BLOCKS, ("engine overhead",), all_cores=True),
@@ -61,7 +69,7 @@ FULL = [
 
 QUICK = [
     Entry(TINY, ("gradient", "gradient function", "step", "moments")),
-    Entry(SMALL, ("gradient", "moments", "SGD epoch")),
+    Entry(SMALL, ("gradient", "moments", "fit", "SGD epoch")),
     Entry(Problem("quick", 2_000, 20, "float32"), ("gradient", "step", "moments", "SGD epoch")),
     Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
     Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
@@ -72,7 +80,7 @@ QUICK = [
 #: What `compare.py` looks at: each floor of the house once.
 COMPARED = [
     Entry(TINY, ("gradient", "gradient function", "step")),
-    Entry(SMALL, ("gradient",)),
+    Entry(SMALL, ("gradient", "fit")),
     *both("in L2", [20, 100], ("gradient",)),
     *both("beyond L3", [20, 100, 1_000], ("gradient",)),
     Entry(dense("beyond L3", 100, "float32", "F"), ("gradient",)),

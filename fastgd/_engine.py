@@ -63,15 +63,20 @@ def sum_blocks(
     out : ndarray of shape (size,), optional
         Zeros, to hold the result.
     """
-    sums = np.zeros((len(blocks), size)) if out is None or len(blocks) > 1 else out[None]
     workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
     if workers > 1:
+        sums = np.zeros((len(blocks), size))
         share(blocks, kernel, sums, workers)
-    else:
-        for block, part in zip(blocks, sums, strict=True):
-            for rows in block.pieces():
-                kernel(rows, part)
-    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0, out=out)
+        return np.add.reduce(sums, axis=0, out=out)
+    total = np.zeros(size) if out is None else out
+    part = np.zeros(size) if len(blocks) > 1 else total     # one for all blocks: they may be many, and their sums wide
+    for block in blocks:
+        for rows in block.pieces():
+            kernel(rows, part)
+        if part is not total:
+            total += part
+            part[:] = 0.0
+    return total
 
 
 def share(blocks: Sequence[Block], kernel: Kernel, sums: np.ndarray, workers: int) -> None:

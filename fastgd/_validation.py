@@ -7,6 +7,7 @@ finite numbers of the right kind. Finiteness of array elements is checked by the
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -270,27 +271,39 @@ def as_number(
     value: Any, name: str, *, above: float | None = None, least: float | None = None, below: float | None = None
 ) -> float:
     """A finite real number, greater than `above`, at least `least` and less than `below`."""
+    number = as_float(value) if is_real(value) else math.nan
+    if (
+        math.isfinite(number)
+        and (above is None or number > above)
+        and (least is None or number >= least)
+        and (below is None or number < below)
+    ):
+        return number
     wanted = "a finite number" + (f" above {above:g}" if above is not None else "")
     wanted += f" of at least {least:g}" if least is not None else ""
     wanted += f" and below {below:g}" if below is not None else ""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+    raise (ValueError if is_real(value) else TypeError)(f"{name} must be {wanted}, got {value!r}")
+
+
+def is_real(value: Any) -> bool:
+    """Whether this is a real number, of Python or of NumPy, and no bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    return isinstance(value, (float, int, numbers.Real, np.floating, np.integer))
+
+
+def as_float(value: Any) -> float:
+    """The number as a float, infinite if it is larger than any."""
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = float("inf")
-    outside = (
-        (above is not None and number <= above)
-        or (least is not None and number < least)
-        or (below is not None and number >= below)
-    )
-    if outside or not np.isfinite(number):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    return number
+        return math.inf
 
 
 def as_positive_integer(value: Any, name: str) -> int:
     """An integer of at least 1."""
+    if type(value) is int and value > 0:
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Integral, np.integer)):
         raise TypeError(f"{name} must be an integer of at least 1, got {value!r}")
     if value < 1:

@@ -26,6 +26,8 @@ __all__ = ["Moments", "fit"]
 #: What `tol=None` means for data computed in this dtype.
 DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
 
+#: Of the options of `fit` that not every solver has a use for.
+DEFAULTS = {option.name: option.default for option in fields(Options)}
 #: Options that `solver="auto"` takes into account.
 AUTO_USES = frozenset({"l1"})
 STEP_RULES = ("auto", "backtracking", "bb")
@@ -168,6 +170,7 @@ def fit(
     if X_val is not None or y_val is not None:
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
     results = []
+    given["shared"] = None if columns is None else {}
     with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
         for place, target in enumerate([y] if columns is None else columns):
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
@@ -203,10 +206,9 @@ def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
     """Raise ValueError for the first option that is not at its default and that the solver has no use for."""
-    defaults = {field.name: field.default for field in fields(Options)}
     used = AUTO_USES if solver == "auto" else SOLVERS[solver].uses
     for name, value in given.items():
-        if name not in used and value != defaults[name]:
+        if value != DEFAULTS[name] and name not in used:
             able = [repr(other) for other, method in SOLVERS.items() if name in method.uses]
             raise ValueError(f"solver={solver!r} has no use for {name}; it is for {', '.join(able) or 'no solver yet'}")
 

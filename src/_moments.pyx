@@ -122,6 +122,7 @@ cdef bint point_at(object X, object y, Py_ssize_t d, Rows *rows) except -1:
     rows.d = cnp.PyArray_DIM(X, 1)
     rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
     rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
+    rows.streams = 1
     fill_targets(&rows.targets, y, None)
     return 0 < rows.n == cnp.PyArray_DIM(y, 0) and rows.d == d and rows.n * rows.d * size <= SHORT_BYTES
 

@@ -26,6 +26,8 @@ PEERS = {
     "NumPy in place": ("numpy_inplace_peer", "pip install numpy"),
     "SciPy": ("scipy_peer", "pip install scipy"),
     "scikit-learn": ("sklearn_peer", "pip install scikit-learn"),
+    "scikit-learn Ridge": ("sklearn_ridge_peer", "pip install scikit-learn"),
+    "glum": ("glum_peer", "pip install glum"),
     "PyTorch": ("torch_peer", "see bench/README.md"),
     "Numba": ("numba_peer", "pip install numba"),
     "JAX": ("jax_peer", "pip install jax"),

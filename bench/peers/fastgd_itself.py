@@ -39,6 +39,11 @@ def moments(data: Data) -> Run:
     )
 
 
+def fit(data: Data) -> Run:
+    X, y, threads = data.X, data.y, data.threads
+    return Run(lambda: fg.fit(X, y, n_threads=threads).coef)
+
+
 def sgd_epoch(data: Data, stretch: int = 1, window: int = 1) -> Run:
     """One epoch over the rows in a new random order, made within the time, as scikit-learn makes its own."""
     block, n = RowBlock(data.X, data.y, None), data.n
@@ -71,6 +76,7 @@ RUNS = {
     "gradient function": gradient_function,
     "step": step,
     "moments": moments,
+    "fit": fit,
     "SGD epoch": sgd_epoch,
     "SGD epoch in stretches": sgd_epoch_in_stretches,
     "sparse gradient": gradient,

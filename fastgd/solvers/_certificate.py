@@ -10,7 +10,9 @@ which is |grad F| / ((2/S) |X|_F |r|) for columns scaled to unit length: without
 between the residual and the columns. It does not change when a column or y is given in other units. If the residual
 itself is small, the second measure of Paige and Saunders (LSQR, ACM TOMS 8, 1982, section 6) is the smaller and is
 taken instead: |r| / (|X|_F |w| + |y|). Each bounds the backward error: w is the exact optimum of a problem whose X and
-y differ from the given ones by no more than that, relatively.
+y differ from the given ones by no more than that, relatively. Where no intercept is fitted, a mean counts in the second
+measure for a thousand deviations at most: of columns much farther from zero than they vary, a residual that is small
+beside them may yet be all that y varies.
 
 With a penalty l1 |w|_1, g is the shortest subgradient of F.
 
@@ -24,7 +26,13 @@ import math
 
 import numpy as np
 
-__all__ = ["Geometry", "judge", "shortest"]
+__all__ = ["Geometry", "judge", "length", "shortest"]
+
+EPS = {np.dtype(dtype): float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
+#: Of the squares of a column about zero, the share that those about its mean must exceed: its rounding.
+CONSTANT = 16 * EPS[np.dtype(np.float64)] ** 2
+#: Deviations that a column without an intercept is at most counted for beside its residual.
+FAR = 1e3
 
 
 class Geometry:
@@ -51,23 +59,33 @@ class Geometry:
         dtype: np.dtype,
         l1: float = 0.0,
     ) -> None:
-        weight = sums[-1]
+        weight = float(sums[-1])
         offset = sums[:-1] / weight
         means = shift + offset
-        centred = np.maximum(squares[:-1] - sums[:-1] * offset, 0.0)
-        raw = centred + weight * means * means
+        centred = squares[:-1] - sums[:-1] * offset
+        np.maximum(centred, 0.0, out=centred)
+        raw = means * means
+        raw *= weight
+        raw += centred
         # A column that does not vary beyond its own rounding is constant.
-        centred[centred <= weight * (4 * np.finfo(np.float64).eps * means) ** 2] = 0.0
-        self.weight = float(weight)
+        centred[centred <= CONSTANT * raw] = 0.0
+        deviations, reaches = np.sqrt(centred), np.sqrt(raw)
+        self.weight = weight
         self.fit_intercept = fit_intercept
         self.l2 = l2
         self.l1 = l1
         self.means = means[:-1] if fit_intercept else np.zeros(len(means) - 1)
         self.y_mean = float(means[-1]) if fit_intercept else 0.0
-        lengths = np.sqrt(centred if fit_intercept else raw)
-        self.lengths, self.y_length = lengths[:-1], float(lengths[-1])
-        self.raw_lengths, self.raw_y_length = np.sqrt(raw[:-1]), float(np.sqrt(raw[-1]))
-        self.eps = float(np.finfo(dtype).eps)
+        lengths = deviations if fit_intercept else reaches
+        self.lengths = lengths[:-1]
+        self.raw_lengths, self.raw_y_length = reaches[:-1], float(reaches[-1])
+        counted = lengths if fit_intercept else np.minimum(reaches, FAR * deviations)
+        self.counted, self.y_counted = counted[:-1], float(counted[-1])
+        if self.lengths.all():
+            self.inverse_lengths = 1.0 / self.lengths
+        else:
+            self.inverse_lengths = np.divide(1.0, self.lengths, out=np.zeros(len(lengths) - 1), where=self.lengths > 0)
+        self.eps = EPS[dtype]
 
     def split(self, grad: np.ndarray) -> tuple[np.ndarray, float]:
         """The gradient with respect to w, columns centred, and to the intercept; the latter 0 if none is fitted."""
@@ -87,27 +105,33 @@ class Geometry:
         """
         coef = w[: len(self.lengths)]
         plain = self.l2 == self.l1 == 0
-        penalty = 0.0 if plain else self.l2 * float(coef @ coef) + self.l1 * float(np.abs(coef).sum())
+        penalty = 0.0 if plain else self.l2 * float(coef.dot(coef)) + self.l1 * float(np.abs(coef).sum())
         residual = math.sqrt(max(loss - penalty, 0.0) * self.weight)
-        reach = norm(self.raw_lengths * coef) + self.raw_y_length
+        reach = length(self.raw_lengths * coef) + self.raw_y_length
         if plain and residual <= 8 * self.eps * reach:
             return 0.0, 0.0
-        scaled, intercept = self.split(grad)
-        scaled = shortest(coef, scaled, self.l1)
-        cosines = np.divide(scaled, self.lengths, out=np.zeros_like(scaled), where=self.lengths > 0)
-        slope = math.hypot(norm(cosines) * self.weight, intercept * math.sqrt(self.weight)) / 2
-        optimality = slope / math.sqrt(len(coef) + self.fit_intercept)
-        optimality = 0.0 if slope == 0 else optimality / residual if residual > 0 else np.inf
-        noise = self.eps * reach / residual if residual > 0 else np.inf
+        slope, intercept = self.split(grad)
+        cosines = shortest(coef, slope, self.l1) * self.inverse_lengths
+        cosines *= self.weight / 2
+        total = math.hypot(length(cosines), intercept * math.sqrt(self.weight) / 2)
+        optimality = total / math.sqrt(len(grad)) / residual if residual > 0 else math.inf if total > 0 else 0.0
+        noise = self.eps * reach / residual if residual > 0 else math.inf
         if plain:
-            spread = math.sqrt(len(coef)) * norm(self.lengths * coef) + self.y_length
-            optimality = min(optimality, residual / spread if spread > 0 else np.inf)
+            spread = math.sqrt(len(coef)) * length(self.counted * coef) + self.y_counted
+            optimality = min(optimality, residual / spread if spread > 0 else math.inf)
         return optimality, noise
 
+    def cosine(self, w: np.ndarray, loss: float, grad: np.ndarray) -> float:
+        """Of the columns alone, without that of ones: the root mean square cosine, or its like with l2."""
+        coef = w[: len(self.lengths)]
+        residual = math.sqrt(max(loss - self.l2 * float(coef.dot(coef)), 0.0) * self.weight)
+        total = length(self.split(grad)[0] * self.inverse_lengths) * (self.weight / 2)
+        return total / math.sqrt(len(coef)) / residual if residual > 0 else 0.0
 
-def norm(x: np.ndarray) -> float:
-    """The Euclidean one."""
-    return math.sqrt(x @ x)
+
+def length(v: np.ndarray) -> float:
+    """The Euclidean norm."""
+    return math.sqrt(v.dot(v))
 
 
 def shortest(coef: np.ndarray, slope: np.ndarray, l1: float) -> np.ndarray:

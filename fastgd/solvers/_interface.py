@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Options:
 
     `lr` is a step size, or the name of a rule that finds one: "auto", "backtracking", "bb". `w0` are the first
     parameters, float64, the intercept last if one is fitted. `l1` is not part of the objective, which is smooth:
-    solvers that can, add l1 |w|_1 to what it gives. Those from `batch_size` on are for stochastic solvers.
+    solvers that can, add l1 |w|_1 to what it gives. Those from `batch_size` on are for stochastic solvers. `shared` is
+    for what a solver keeps from one target for the next ones of the same X, None where there is one target.
     """
 
     w0: np.ndarray
@@ -39,6 +41,7 @@ class Options:
     power_t: float = 0.25
     average: bool = True
     random_state: int = 0
+    shared: dict[str, Any] | None = None
 
 
 Solver = Callable[[MSE, Options, Monitor], Outcome]

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgd.errors import DivergenceError
 from fastgd.objective import MSE, column_moments
-from fastgd.solvers._certificate import Geometry, judge, shortest
+from fastgd.solvers._certificate import Geometry, judge, length, shortest
 
 __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
 
@@ -68,7 +68,7 @@ class History:
 
     def add(self, loss: float, grad: np.ndarray) -> None:
         self.loss.append(loss)
-        self.grad_norm.append(float(np.sqrt(grad @ grad)))
+        self.grad_norm.append(length(grad))
         self.seconds.append(time.perf_counter() - self.start)
 
     def drop_last(self) -> None:
@@ -173,7 +173,7 @@ class Monitor:
         self.val_loss, self.patience, self.callback = val_loss, patience, callback
         self.history = History()
         self.extra_passes = 0   # over X, that the objective does not know of
-        self.optimality = float("nan")
+        self.optimality = self.noise = float("nan")
         self.converged = False
         self._chosen = ""               # a callback's or the validation set's reason to end
         self.best_loss, self.best_w = np.inf, np.empty(0)
@@ -254,18 +254,6 @@ class Monitor:
         self._chosen = self._called(w, loss) or early   # the callback sees the last iterate too
         return self._chosen or reason or self._exhausted()
 
-    def show(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
-        """Take in the next iterate of a solver that does not descend to it, and so has no use for a tolerance.
-
-        Returns why the callback or the validation set ends the fit, or nothing. Where there is neither, only the
-        history is kept. Parameters are those of `see`.
-        """
-        if self.plain:
-            self.history.add(loss, grad)
-        else:
-            self.see(w, loss, grad)
-        return self._chosen
-
     def correct(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
         """Take in the last iterate again, now with figures from a pass; return why to end by these, or nothing.
 
@@ -275,6 +263,27 @@ class Monitor:
         self.history.drop_last()
         reason = self._measured(w, loss, grad)
         return self._chosen or reason or self._exhausted()
+
+    def note(self, w: np.ndarray, loss: float, grad: np.ndarray) -> str:
+        """Take in the next iterate of a method that needs no step size and judges itself whether it has converged.
+
+        Returns why to end, if the validation set or the callback say so. Who asks for neither needs no certificate of
+        the start.
+        """
+        history = self.history
+        history.add(loss, grad)
+        if self.plain and len(history.loss) == 1:
+            return ""
+        self.optimality, self.noise = self.geometry.measure(w, loss, grad)
+        if self.plain:
+            return ""
+        early = self._early(w)
+        self._chosen = self._called(w, loss) or early
+        return self._chosen
+
+    def judge(self) -> None:
+        """Say whether the last iterate has converged: also with tol = 0, if no gradient tells it from the optimum."""
+        self.converged, _ = judge(max(self.tol, self.noise), self.optimality, self.noise)
 
     def outcome(
         self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
@@ -308,8 +317,8 @@ class Monitor:
         """Add an iterate to the history and say whether it has converged."""
         d = self.objective.n_features
         self.history.add(loss, np.append(shortest(w[:d], grad[:d], self.l1), grad[d:]))
-        self.optimality, noise = self.geometry.measure(w, loss, grad)
-        self.converged, reason = judge(self.tol, self.optimality, noise)
+        self.optimality, self.noise = self.geometry.measure(w, loss, grad)
+        self.converged, reason = judge(self.tol, self.optimality, self.noise)
         return reason
 
     def _exhausted(self) -> str:
