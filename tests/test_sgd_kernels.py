@@ -474,3 +474,18 @@ def test_the_bound_catches_what_is_wrong(wrong: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_sgd, "run", changed)
     with pytest.raises(AssertionError):
         check_run(descent, X, y, None, sparse=False)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_a_part_of_sparse_rows_is_as_good_as_the_rows_alone(index: type) -> None:
+    """Its row starts do not begin at zero."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((30, 6)) * (rng.random((30, 6)) < 0.5)
+    y, rates, order = rng.standard_normal(30), np.array([0.01]), np.arange(7)
+    states = []
+    for block in (sparse_block(X, y, None, index).part(11, 18), sparse_block(X[11:18], y[11:18], None, index)):
+        for batch in (1, 3):
+            states.append(_sgd.State(np.ones(6)))
+            _sgd.run(block, states[-1], order, rates, batch, l1=0.01)
+    for part, alone in zip(states[:2], states[2:], strict=True):
+        np.testing.assert_array_equal(part.coef, alone.coef)

@@ -143,7 +143,10 @@ cdef inline const real *row_at(const Rows *rows, Py_ssize_t i, real *buffer) noe
 
 
 cdef inline Py_ssize_t sparse_start(const SparseRows *rows, Py_ssize_t i) noexcept nogil:
-    return (<const int64_t *> rows.indptr)[i] if rows.is_long else (<const int32_t *> rows.indptr)[i]
+    """Where row i starts in the block's entries, of which the first may be in the midst of a matrix."""
+    if rows.is_long:
+        return (<const int64_t *> rows.indptr)[i] - (<const int64_t *> rows.indptr)[0]
+    return (<const int32_t *> rows.indptr)[i] - (<const int32_t *> rows.indptr)[0]
 
 
 cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
