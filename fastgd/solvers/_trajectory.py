@@ -378,7 +378,7 @@ def measure(
     penalty = geometry.l2 * np.einsum("ij,ij->i", coef, coef)
     residual = np.sqrt(np.maximum(loss - penalty, 0.0) * geometry.weight)
     reach = np.linalg.norm(geometry.raw_lengths * coef, axis=1) + geometry.raw_y_length
-    spread = np.sqrt(coef.shape[1]) * np.linalg.norm(geometry.lengths * coef, axis=1) + geometry.y_length
+    spread = np.sqrt(coef.shape[1]) * np.linalg.norm(geometry.counted * coef, axis=1) + geometry.y_counted
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = geometry.eps * reach / residual
         cosine = lengths * np.sqrt(geometry.weight / w.shape[1]) / (2 * residual)
