@@ -1,4 +1,4 @@
-"""The README's table: a dozen rows of the saved results, between two marks."""
+"""The README's table: some rows of the saved results, between two marks."""
 
 from __future__ import annotations
 

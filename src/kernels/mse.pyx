@@ -26,9 +26,11 @@ address order, and ask for what comes next; both halves of the work on a panel a
 the memory is never idle. AMD's follow one stream best, and prefetches only disturb them; but where a row is much
 longer than what the nearest cache holds (FAR_BYTES) they do better the other way, too.
 
-Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py). Sums are written in lanes, because it is compiled without
-leave to reorder them: that would read the lines of a row in any order, and the memory's own prefetching goes by it.
+The loops over narrow rows, and over the rows of a panel that are read one after the other, are C on vectors (`rows.h`),
+which holds the compiler to the order of the reads and to the registers. The others over lanes have constant lengths
+after inlining, which is why this module is compiled with ``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+Sums are written in lanes, because it is compiled without leave to reorder them: that would read the lines of a row in
+any order, and the memory's own prefetching goes by it.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
