@@ -130,7 +130,7 @@ def fit(
         Iterations without a lower validation loss after which the fit ends.
     callback : callable, optional
         Called with an `Iterate` at the start and after each iteration, of one target after the other; a true result, or
-        StopIteration, ends the fit of that target. For it, and for a validation set, every iterate is made one by one,
+        StopIteration, ends the fit of that target. For it, a validation set or a bar, iterates are made one by one,
         which "gd", "cg" and "fista" else need not do.
     progress : bool, default False
         Show a bar with iteration, loss and optimality; needs rich, the extra ``cli``.
