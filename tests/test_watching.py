@@ -432,6 +432,13 @@ def test_an_option_without_a_use_is_refused(solver, name):
         fg.fit(X0, Y0, solver=solver, max_iter=5, **{name: default})
 
 
+@pytest.mark.parametrize("solver", ["sgd", "saga"])
+@pytest.mark.parametrize("lr", ["backtracking", "bb"])
+def test_a_line_search_of_a_stochastic_solver_is_refused(solver, lr):
+    with refusal(ValueError, f"solver={solver!r} has no use for lr={lr!r}; it is for 'gd'"):
+        fg.fit(X0, Y0, solver=solver, lr=lr)
+
+
 def test_targets_of_a_validation_set_are_as_many_as_those_of_the_fit():
     Y = np.column_stack([Y0, Y0])
     for y_val, came in ((Y0, "(20,)"), (np.ones((20, 3)), "(20, 3)"), (np.ones((19, 2)), "(19, 2)")):

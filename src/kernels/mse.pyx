@@ -27,9 +27,11 @@ the memory is never idle. AMD's follow one stream best, and prefetches only dist
 which w and the gradient drive out of the nearest cache, they too read faster the other way. Prefetches go to the L2
 cache, which has more requests under way than L1.
 
-Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py). Sums are written in lanes, because it is compiled without
-leave to reorder them: that would read the lines of a row in any order, and the memory's own prefetching goes by it.
+The loops over narrow rows, and over the rows of a panel that are read one after the other, are C on vectors (`rows.h`),
+which holds the compiler to the order of the reads and to the registers. The others over lanes have constant lengths
+after inlining, which is why this module is compiled with ``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+Sums are written in lanes, because it is compiled without leave to reorder them: that would read the lines of a row in
+any order, and the memory's own prefetching goes by it.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
