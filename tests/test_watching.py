@@ -13,7 +13,7 @@ from fastgd.solvers._interface import Options
 from fastgd.solvers._monitor import Monitor
 
 #: Options with which a solver comes near the optimum of the data below, and how near.
-EXACT = {"moments": {}, "cg": {}, "gd": {"max_iter": 100_000}}
+EXACT = {"moments": {}, "cg": {}, "gd": {"max_iter": 100_000}, "fista": {}, "saga": {}}
 ITERATIVE = [name for name in EXACT if name != "moments"]
 
 
