@@ -1020,10 +1020,17 @@ def endless(dtype, columns=8):
     return np.broadcast_to(row, (2**29, columns)), np.broadcast_to(np.zeros(1), 2**29)
 
 
+def few_wide_rows():
+    """Each is the one before from its second element on: some gigabytes to read, 16 megabytes of memory."""
+    X = np.lib.stride_tricks.sliding_window_view(np.random.default_rng(0).standard_normal(2_002_000), 2_000_000)
+    return X, np.zeros(len(X))
+
+
 LONG_PASSES = {
     "value, one thread": lambda: fg.MSE(*endless(float), n_threads=1).value(np.ones(8)),
     "gradient": lambda: fg.MSE(*endless(float)).grad(np.ones(8)),
     "gradient, float32, wide": lambda: fg.MSE(*endless(np.float32, 200)).grad(np.ones(200)),
+    "gradient, few wide rows": lambda: fg.MSE(*few_wide_rows()).grad(np.ones(2_000_000)),
     "gradient, converted": lambda: fg.MSE(*endless(np.int16)).grad(np.ones(8)),
     "moments": lambda: fg.Moments(8).update(*endless(float)),
     "moments, by BLAS": lambda: fg.Moments(100).update(*endless(float, 100)),

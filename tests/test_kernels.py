@@ -816,6 +816,19 @@ def many_blocks(dtype: type) -> tuple[Problem, list]:
     return problem, blocks
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(("n", "d"), [(500, 20_000), (130, 100_000), (50, 1_000_000)])
+def test_few_wide_rows_are_shared_and_read_in_short_pieces(n: int, d: int, order: str) -> None:
+    """No call of a kernel keeps Ctrl-C waiting for more than some tens of milliseconds."""
+    X = np.lib.stride_tricks.as_strided(np.ones(1), (n, d), (8 * d, 8) if order == "C" else (8, 8 * n), writeable=False)
+    blocks = row_blocks(X, np.ones(n), None)
+    if order == "C":
+        assert len(blocks) == -(-n // _blocks.LEAST_ROWS)
+    pieces = [piece for block in blocks for piece in block.pieces()]
+    assert sum(map(len, pieces)) == n
+    assert max(len(piece) for piece in pieces) * d * 8 <= 300_000_000
+
+
 @pytest.fixture
 def eight_helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A pool of as many threads, however many CPUs there are."""
