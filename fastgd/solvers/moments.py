@@ -153,7 +153,7 @@ class NormalEquations:
         except np.linalg.LinAlgError:
             return
         pivot = float(lower.diagonal().min()) ** 2
-        if not pivot > max(10 * d * EPS, self.blur):
+        if not pivot > max(nothing(d), self.blur):
             return
         self.lower = lower
         self.trusted = pivot > 1000 * math.sqrt(d) * EPS
@@ -192,7 +192,7 @@ class NormalEquations:
         Of sharpened equations: values, and vectors that are not orthonormal, of which R^-1 is the sum in the same way.
         """
         values, vectors = np.linalg.eigh(self.matrix)
-        kept = values > max(10 * len(values) * EPS, self.blur) * values[-1]
+        kept = values > max(nothing(len(values)), self.blur) * values[-1]
         return values[kept], vectors[:, kept], vectors[:, ~kept]
 
     def sharpen(self, objective: MSE) -> None:
@@ -203,7 +203,7 @@ class NormalEquations:
         is zero.
         """
         values, vectors = np.linalg.eigh(self.matrix)
-        floor = 10 * len(values) * EPS * values[-1]
+        floor = nothing(len(values)) * values[-1]
         vectors /= np.sqrt(np.maximum(values, floor))
         turned = self.scale[:, None] * vectors
         gram = gram_of_turned(objective, self.geometry.means, turned)
@@ -214,7 +214,7 @@ class NormalEquations:
             matrix += (self.geometry.weight * self.l2) * (turned.T @ turned)
         values, rotation = np.linalg.eigh(matrix)
         vectors = vectors @ rotation
-        kept = values > np.maximum(self.resolution(vectors) ** 2, 10 * len(values) * EPS * values[-1])
+        kept = values > np.maximum(self.resolution(vectors) ** 2, nothing(len(values)) * values[-1])
         self.eigen = values[kept], vectors[:, kept], vectors[:, ~kept]
         self.lower, self.sharp = None, True
         self.trusted = bool(kept.all() and values[0] > 1000 * math.sqrt(len(values)) * EPS)
@@ -287,6 +287,14 @@ class NormalEquations:
         step = self.solve_scaled(scaled)
         gain = float(scaled @ step) / self.geometry.weight + intercept * intercept / 4
         return -self.scale * step, -intercept / 2, gain
+
+
+def nothing(d: int) -> float:
+    """What a pivot or an eigenvalue of nothing may be after rounding: of factoring, and of sums over millions of rows.
+
+    Pivots of a column's multiple were half of this and less, of 50 rows to a million.
+    """
+    return 10 * (d + 8) * EPS
 
 
 def gram_of_turned(objective: MSE, means: np.ndarray, turned: np.ndarray) -> np.ndarray:
