@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _cpu, _kernels, _moments, _mse, _proximal, _rows, _saga, _sgd, _sparse
+from fastgd import _cpu, _exact, _kernels, _moments, _mse, _proximal, _rows, _saga, _sgd, _sparse
 
 PACKAGE = Path(fg.__file__).parent
 
@@ -240,7 +240,9 @@ def own_names(scope):
 
 
 @pytest.mark.parametrize(
-    "module", [_cpu, _rows, _mse, _moments, _sparse, _sgd, _saga, _proximal], ids=lambda module: module.__name__
+    "module",
+    [_cpu, _rows, _mse, _moments, _exact, _sparse, _sgd, _saga, _proximal],
+    ids=lambda module: module.__name__,
 )
 def test_stubs_match(module):
     stub = named(stub_of(module).body)

@@ -47,9 +47,11 @@ def choose(cap: str | None) -> str:
 
 def use(level: str) -> None:
     """Run every kernel at this level from now on."""
-    from fastgd import _moments, _mse, _saga, _sgd, _sparse
+    from fastgd import _exact, _moments, _mse, _saga, _sgd, _sparse
 
-    _mse.use(importlib.import_module(_module("mse", level)).table)
+    mse = importlib.import_module(_module("mse", level)).table
+    _mse.use(mse)
+    _exact.use(mse)
     _moments.use(importlib.import_module(_module("moments", level)).table)
     _sparse.use(importlib.import_module(_module("sparse", level)).table)
     _sgd.use(importlib.import_module(_module("sgd", level)).table)

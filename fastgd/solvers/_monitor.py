@@ -67,8 +67,11 @@ class History:
     val_loss: list[float] = field(default_factory=list)
 
     def add(self, loss: float, grad: np.ndarray) -> None:
+        self.append(loss, length(grad))
+
+    def append(self, loss: float, grad_norm: float) -> None:
         self.loss.append(loss)
-        self.grad_norm.append(length(grad))
+        self.grad_norm.append(grad_norm)
         self.seconds.append(time.perf_counter() - self.start)
 
     def drop_last(self) -> None:
@@ -275,6 +278,16 @@ class Monitor:
         if self.plain and len(history.loss) == 1:
             return ""
         self.optimality, self.noise = self.geometry.measure(w, loss, grad)
+        return self._shown(w, loss)
+
+    def take(self, w: np.ndarray, loss: float, grad_norm: float, optimality: float, noise: float) -> str:
+        """`note`, of an iterate that has been measured."""
+        self.history.append(loss, grad_norm)
+        self.optimality, self.noise = optimality, noise
+        return self._shown(w, loss)
+
+    def _shown(self, w: np.ndarray, loss: float) -> str:
+        """Why the validation set or the callback end it, if they do."""
         if self.plain:
             return ""
         early = self._early(w)

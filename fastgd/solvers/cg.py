@@ -47,6 +47,8 @@ PERIOD = 50
 AGREES = 0.1
 #: Curvature along a direction, of 2 along each axis, that counts as none: so many times the rounding.
 FLAT = 4
+#: A step that would take F, a sum of squares, below zero follows rounding: so many times that of the last exact F.
+BELOW = 1e4
 #: Losses may rise by this share from one exact figure to the next before the point is given up.
 RISES = 0.01
 #: Exact gradients without progress after which the fit ends.
@@ -107,6 +109,7 @@ class Descent:
         square, slope, curvature = float(self.g @ self.g), float(self.g @ self.p), float(self.p @ image)
         # Less than rounding makes of a direction in which F is flat is none: a step would lead anywhere.
         self.flat = not curvature > FLAT * self.eps * float(self.p @ self.p)
+        self.flat = self.flat or self.loss - slope**2 / curvature / 2 < -self.rounding_of_carried_loss()
         step = 0.0 if self.flat else -slope / curvature
         self.u += step * self.p
         self.g = self.g + step * image
@@ -144,6 +147,10 @@ class Descent:
         """What rounding the predictions makes of a loss of nothing."""
         geometry = self.coordinates.geometry
         return (8 * self.eps * geometry.raw_y_length) ** 2 / geometry.weight
+
+    def rounding_of_carried_loss(self) -> float:
+        """What rounding makes of a loss of nothing that was carried on from an exact one."""
+        return BELOW * self.eps * self.best[1] + self.rounding_of_loss()
 
     @property
     def eps(self) -> float:

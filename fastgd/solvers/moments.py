@@ -26,12 +26,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastgd import _moments, _sparse
+from fastgd import _exact, _moments, _sparse
 from fastgd._csr import CSR
+from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
 from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
 from fastgd.solvers import _dual
-from fastgd.solvers._certificate import Geometry
+from fastgd.solvers._certificate import CONSTANT, FAR, Geometry
 from fastgd.solvers._dual import in_dtype, with_intercept
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
@@ -61,8 +62,16 @@ CLEAR_REFINEMENTS = 4
 DELICATE_REFINEMENTS = 1
 #: Of nearly collinear columns, what a correction may still gain of the loss and is not made for.
 SETTLED = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-9}
+#: Of predictions, the share by which a correction must change them to be made.
+MOVED = {np.dtype(np.float32): 4 * float(np.finfo(np.float32).eps), np.dtype(np.float64): 1e-12}
+#: Columns and bytes of X up to which all is done in one compiled call.
+AT_ONCE_COLUMNS = 64
+AT_ONCE_BYTES = 1 << 21
 #: Rows of X that are turned at once for sharpened moments.
 PANEL_ROWS = 1024
+
+#: Why a fit ended that did as it should.
+SOLVED = "solved exactly from the second moments"
 
 FLOAT64 = np.dtype(np.float64)
 EPS = float(np.finfo(np.float64).eps)
@@ -112,14 +121,7 @@ class NormalEquations:
 
     def aim_at(self, moments: SecondMoments) -> None:
         """Take the targets of these moments, whose columns are those of the factor."""
-        self.geometry = Geometry(
-            moments.shift,
-            moments.gram[-1],
-            moments.gram.diagonal(),
-            fit_intercept=self.fit_intercept,
-            l2=self.l2,
-            dtype=self.dtype,
-        )
+        self.geometry = geometry_of(moments, fit_intercept=self.fit_intercept, l2=self.l2, dtype=self.dtype)
         gram = self.about_origin(moments)
         products = gram[-2, :-2]
         if self.fit_intercept:
@@ -153,7 +155,7 @@ class NormalEquations:
         except np.linalg.LinAlgError:
             return
         pivot = float(lower.diagonal().min()) ** 2
-        if not pivot > max(10 * d * EPS, self.blur):
+        if not pivot > max(nothing(d), self.blur):
             return
         self.lower = lower
         self.trusted = pivot > 1000 * math.sqrt(d) * EPS
@@ -192,7 +194,7 @@ class NormalEquations:
         Of sharpened equations: values, and vectors that are not orthonormal, of which R^-1 is the sum in the same way.
         """
         values, vectors = np.linalg.eigh(self.matrix)
-        kept = values > max(10 * len(values) * EPS, self.blur) * values[-1]
+        kept = values > max(nothing(len(values)), self.blur) * values[-1]
         return values[kept], vectors[:, kept], vectors[:, ~kept]
 
     def sharpen(self, objective: MSE) -> None:
@@ -203,7 +205,7 @@ class NormalEquations:
         is zero.
         """
         values, vectors = np.linalg.eigh(self.matrix)
-        floor = 10 * len(values) * EPS * values[-1]
+        floor = nothing(len(values)) * values[-1]
         vectors /= np.sqrt(np.maximum(values, floor))
         turned = self.scale[:, None] * vectors
         gram = gram_of_turned(objective, self.geometry.means, turned)
@@ -214,7 +216,7 @@ class NormalEquations:
             matrix += (self.geometry.weight * self.l2) * (turned.T @ turned)
         values, rotation = np.linalg.eigh(matrix)
         vectors = vectors @ rotation
-        kept = values > np.maximum(self.resolution(vectors) ** 2, 10 * len(values) * EPS * values[-1])
+        kept = values > np.maximum(self.resolution(vectors) ** 2, nothing(len(values)) * values[-1])
         self.eigen = values[kept], vectors[:, kept], vectors[:, ~kept]
         self.lower, self.sharp = None, True
         self.trusted = bool(kept.all() and values[0] > 1000 * math.sqrt(len(values)) * EPS)
@@ -258,8 +260,7 @@ class NormalEquations:
     def moved_by(self, step: np.ndarray, coef: np.ndarray, dtype: np.dtype) -> bool:
         """Whether a step changes predictions by more than rounding the coefficients does."""
         step, coef = self.geometry.lengths * step, self.geometry.lengths * coef
-        rounding = 1e-12 if dtype == FLOAT64 else 4 * float(np.finfo(dtype).eps)
-        return bool(math.sqrt(step @ step) > rounding * math.sqrt(coef @ coef))
+        return bool(math.sqrt(step @ step) > MOVED[dtype] * math.sqrt(coef @ coef))
 
     def gap_bound(self, gain: float, loss: float, moments: SecondMoments, w: np.ndarray) -> float:
         """What F(w) - F* cannot exceed, if `gain` is what a Newton step would gain by the gradient of the moments.
@@ -289,6 +290,20 @@ class NormalEquations:
         return -self.scale * step, -intercept / 2, gain
 
 
+def geometry_of(moments: SecondMoments, *, fit_intercept: bool, l2: float, dtype: np.dtype) -> Geometry:
+    """Lengths and means of the columns, without a pass."""
+    gram = moments.gram
+    return Geometry(moments.shift, gram[-1], gram.diagonal(), fit_intercept=fit_intercept, l2=l2, dtype=dtype)
+
+
+def nothing(d: int) -> float:
+    """What a pivot or an eigenvalue of nothing may be after rounding: of factoring, and of sums over millions of rows.
+
+    Pivots of a column's multiple were half of this and less, of 50 rows to a million.
+    """
+    return 10 * (d + 8) * EPS
+
+
 def gram_of_turned(objective: MSE, means: np.ndarray, turned: np.ndarray) -> np.ndarray:
     """The Gram matrix of [Z, 1], weighted, with Z = (X - means) turned, in double and in one pass over X."""
     doors: Any = _sparse if isinstance(objective.X, CSR) else _moments
@@ -312,21 +327,69 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Solve from the moments, then take one exact pass for the certificate and as many as it asks for to refine."""
     if len(objective.X) <= objective.n_features:
         return _dual.solve(objective, options, monitor)
+    known = None
+    if is_short(objective):
+        known = gathered(objective, FLOAT64)
+        monitor.extra_passes += 1
+        outcome = solve_at_once(known, objective, options, monitor)
+        if outcome is not None:
+            return outcome
     shared = options.shared
     if shared is not None and "equations" in shared:
-        moments = with_targets_of(objective, shared["moments"])
+        moments = with_targets_of(objective, shared["moments"]) if known is None else known
         equations = shared["equations"].of_target(moments)
     else:
-        moments, equations = normal_equations(objective, options, monitor)
+        moments, equations = normal_equations(objective, options, monitor, known)
         if shared is not None:
             shared.update(moments=moments, equations=equations)
     return solve_from(moments, equations, objective, options, monitor)
 
 
-def normal_equations(objective: MSE, options: Options, monitor: Monitor) -> tuple[SecondMoments, NormalEquations]:
-    """Moments of the objective's data and the equations they give: by float32 sums first, if there is much to sum."""
+def is_short(objective: MSE) -> bool:
+    """Whether X is a single native block of few columns, and not to be summed in float32 first."""
+    X, blocks = objective.X, objective.blocks
+    return (
+        objective.n_features <= AT_ONCE_COLUMNS
+        and len(blocks) == 1
+        and isinstance(blocks[0], RowBlock)
+        and X.nbytes <= AT_ONCE_BYTES
+        and (objective.dtype == FLOAT64 or len(X) < NARROW_ROWS)
+    )
+
+
+def solve_at_once(moments: SecondMoments, objective: MSE, options: Options, monitor: Monitor) -> Outcome | None:
+    """`solve_from` in one compiled call, where all is regular; None where it is not, as `_exact` tells."""
+    dtype, d = objective.dtype, objective.n_features
+    limits = CONSTANT, FAR, SETTLED[dtype], MOVED[dtype], 1000 * math.sqrt(d) * EPS, MAX_REFINEMENTS
+    block: Any = objective.blocks[0]
+    found = _exact.solve(
+        block, moments.shift, moments.gram, options.w0, objective.fit_intercept, objective.l2, limits
+    )
+    if found is None:
+        return None
+    monitor.extra_passes += len(found[0]) - 1
+    if not monitor.plain:
+        monitor.geometry = geometry_of(moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=dtype)
+    for w, figures in zip(found[0], found[1].tolist(), strict=True):
+        loss, grad_norm, optimality, noise, bound = figures
+        reason = monitor.take(w, loss, grad_norm, optimality, noise)
+        if reason:
+            break
+    monitor.judge()
+    return monitor.outcome(w, loss, reason or SOLVED, gap_bound=bound)
+
+
+def normal_equations(
+    objective: MSE, options: Options, monitor: Monitor, known: SecondMoments | None
+) -> tuple[SecondMoments, NormalEquations]:
+    """Moments of the objective's data and the equations they give: by float32 sums first, if there is much to sum.
+
+    `known` are moments that were summed in double before.
+    """
     n, d = len(objective.X), objective.n_features
     given: dict[str, Any] = {"fit_intercept": objective.fit_intercept, "l2": objective.l2, "dtype": objective.dtype}
+    if known is not None:
+        return known, NormalEquations(known, **given)
     moments = None
     if objective.dtype != FLOAT64:
         if n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d):
@@ -496,7 +559,7 @@ def concluded(
     w, loss, _, gain = point
     monitor.judge()
     if not reason:
-        reason = "solved exactly from the second moments"
+        reason = SOLVED
         if (equations.delicate or equations.sharp) and promising(equations, point, monitor.noise):
             monitor.converged = False
             reason = "the columns are nearly collinear, and refinement has not settled"
