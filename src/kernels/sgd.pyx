@@ -49,6 +49,8 @@ cdef enum:
     AHEAD = 16384           # bytes of rows between those in use and those asked for,
     AHEAD_LEAST = 8         # and rows,
     AHEAD_MOST = 48         # at least and at most
+    TWICE_LEAST = 256       # bytes of a row that is asked for twice,
+    TWICE_FROM = 1 << 25    # and of all rows
 
 cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
 cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
@@ -450,7 +452,8 @@ cdef Py_ssize_t pass_over(
 # before it has, so that nothing outside the row is read.
 #
 # Rows further on are asked for after a panel's own were read, which would else wait behind them, and while the sums of
-# its lanes and its residuals wait for one another.
+# its lanes and its residuals wait for one another. Memory has more of them asked for at once than L2 takes note of, and
+# the rest is dropped: half way, long rows are asked for again, which costs little for what is there by then.
 
 ctypedef struct Layout:
     Py_ssize_t groups       # of lanes in a row
@@ -634,6 +637,14 @@ cdef inline void ask_for_targets(const Rows *rows, const SGDRun *run, Py_ssize_t
             prefetch_target(&rows.targets, run.order[at + q])
 
 
+cdef inline Py_ssize_t rows_ahead_again(const Rows *rows, Py_ssize_t ahead, real *unused) noexcept nogil:
+    """How many rows before its use a row is asked for a second time; 0: not at all."""
+    cdef Py_ssize_t size = rows.d * sizeof(real)
+    if TWICE_LEAST <= size <= 64 * LINES and rows.n * size >= TWICE_FROM:
+        return ahead // 2
+    return 0
+
+
 cdef inline void ask_for_panel(const Rows *rows, const Py_ssize_t *order, real *unused) noexcept nogil:
     """Prefetch rows of the order, from the first byte to the last."""
     cdef Py_ssize_t size = rows.d * sizeof(real), q
@@ -684,6 +695,7 @@ cdef inline void look_ahead(
     """
     cdef Layout layout = lay_out(rows)
     cdef Py_ssize_t width = LANES * layout.groups, ahead = rows_ahead(rows, scratch)
+    cdef Py_ssize_t again = rows_ahead_again(rows, ahead, scratch)
     cdef lanes registers[GROUPS]
     cdef double *spread_w = <double *> scratch
     cdef double *spread_total = spread_w + width
@@ -721,6 +733,8 @@ cdef inline void look_ahead(
             ask_for_targets(rows, run, run.at + at + TILE)
             multiply(x, w, &layout, products, groups)
             ask_for_panel(rows, order + min(at + ahead, run.count - run.at - PANEL), buffer)
+            if again:
+                ask_for_panel(rows, order + min(at + again, run.count - run.at - PANEL), buffer)
             solve(products, scale, &tile, at, run, state, c, plain)
             add_panel(x, c, &layout, w, groups)
             if not plain:

@@ -17,6 +17,7 @@ many a vector has, LIMIT the longest rows that are turned as a whole, LOAD reads
 #ifndef FASTGD_SHORT_ROWS
 #define FASTGD_HALF 8               /* elements in a half of a row that takes two vectors, */
 #define FASTGD_STAGED 8             /* and such rows that are stored before their elements are taken */
+#define FASTGD_STAGED_AHEAD 8192    /* bytes between rows in use and those asked for, with these of double */
 #define FASTGD_SHORT_SUMS 176
 #define EACH(k, count) _Pragma("GCC unroll 16") for (int k = 0; k < (count); k++)
 /* Turning takes shuffles by places in a register, and halves take 22 registers for sums. */
@@ -130,6 +131,9 @@ static CYTHON_INLINE void NAMED(add_halves_)(
             *(NAMED(half_) *) (staged + 2 * FASTGD_HALF * i + FASTGD_HALF) = b;
         }
         for (Py_ssize_t i = 0; i < some; i++) {
+            if (sizeof(REAL) == sizeof(double))     /* what a row of them takes to multiply hides what it takes to read */
+                EACH(k, 2)
+                    __builtin_prefetch((const char *) (x + (start + i) * step) + FASTGD_STAGED_AHEAD + 64 * k, 0, 2);
             const LANE *row = staged + 2 * FASTGD_HALF * i, *second = row + FASTGD_HALF;
             const NAMED(half_) a = *(const NAMED(half_) *) row, b = *(const NAMED(half_) *) second;
             sums[0] += a * a;
