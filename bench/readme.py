@@ -1,4 +1,4 @@
-"""The README's table: a dozen rows of the saved results, between two marks."""
+"""The README's table: some rows of the saved results, between two marks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ __all__ = ["write"]
 
 START, END = "<!-- bench/run.py --readme writes from here -->", "<!-- to here -->"
 
-PEERS = ["NumPy", "NumPy in place", "SciPy", "scikit-learn", "PyTorch", "Numba", "pure Python"]
+PEERS = [
+    "NumPy", "NumPy in place", "SciPy", "scikit-learn", "scikit-learn Ridge", "glum", "PyTorch", "Numba", "pure Python",
+]
 COLUMNS = ["case", "problem", "fastgd", *PEERS, "GB/s of X", "of plain read"]
 
 #: Case, size, dtype, width, order, and whether on all cores.
 CHOSEN = [
+    ("fit", "small", "float64", 10, "C", False),
+    ("fit", "regression", "float64", 20, "C", False),
+    ("fit", "regression", "float32", 100, "C", False),
+    ("fit", "regression", "float64", 1_000, "C", False),
     ("gradient", "tiny", "float64", 2, "C", False),
     ("gradient", "in L2", "float32", 100, "C", False),
     ("gradient", "in memory", "float64", 20, "C", False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from report import Row, markdown, median, of_read, ratio
+from report import Row, best_peer, markdown, median, of_read, ratio
 
 __all__ = ["summary"]
 
@@ -45,6 +45,15 @@ def times(peer: str) -> Callable[[Row], float | None]:
     return lambda row: ratio(row, peer)
 
 
+def fits(*widths: int) -> Callable[[Row], bool]:
+    return lambda row: row["case"] == "fit" and row["problem"]["d"] in widths
+
+
+def times_of_best(row: Row) -> float | None:
+    name = best_peer(row)
+    return ratio(row, name) if name else None
+
+
 def passes_in_30_us(row: Row) -> float | None:
     seconds = median(row, "fastgd")
     return seconds and 30e-6 / seconds
@@ -76,6 +85,10 @@ TARGETS = [
         times("NumPy"),
         1.0,
     ),
+    Target("fit: time of scikit-learn's LinearRegression", case("fit"), times("scikit-learn"), 8.0),
+    Target("fit, 442×10: time of scikit-learn's Ridge", fits(10), times("scikit-learn Ridge"), 8.0),
+    Target("fit, 1,000,000×20 and 100,000×100: the fastest other's time", fits(20, 100), times_of_best, 2.0),
+    Target("fit, 20,000×1,000: the fastest other's time", fits(1_000), times_of_best, 1.2),
     Target("engine overhead: passes over all blocks in 30 µs", case("engine overhead"), passes_in_30_us, 1.0),
 ]
 

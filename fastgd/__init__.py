@@ -6,7 +6,7 @@
 """
 
 try:
-    from fastgd import _kernels
+    from fastgd import _kernels, _proximal
 except ImportError as error:
     raise ImportError(
         f"fastgd's compiled modules are missing or do not fit this Python ({error}): in a checkout, run "

@@ -18,7 +18,7 @@ class DivergenceError(ArithmeticError):
     lr : float
         The step size that was used.
     max_lr : float
-        The largest safe step size, 2/λmax; NaN where it is not known.
+        A bound below which every step size is safe: of plain gradient descent 2/λmax; NaN where none is known.
     w : ndarray or None
         The best parameters seen, the intercept last if one is fitted.
     loss : float

@@ -30,7 +30,8 @@ DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
 DEFAULTS = {option.name: option.default for option in fields(Options)}
 #: Options that `solver="auto"` takes into account.
 AUTO_USES = frozenset({"l1"})
-STEP_RULES = ("auto", "backtracking", "bb")
+SEARCHES = ("backtracking", "bb")    # of "gd" alone
+STEP_RULES = ("auto", *SEARCHES)
 SCHEDULES = ("auto", "constant", "invscaling", "adaptive")
 
 
@@ -65,6 +66,8 @@ def fit(
 
     F(w, b) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l1 |w|_1 + l2 |w|^2.
 
+    An option that the solver has no use for is refused, unless it is at its default.
+
     Parameters
     ----------
     X : array_like of shape (n_samples, n_features)
@@ -74,50 +77,63 @@ def fit(
     solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
         "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
         "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
-        variance-reduced form. "auto" takes the cheapest one that is exact; `FitResult.explain` tells why. Where many
-        coefficients fit equally well, "moments" gives the shortest, "cg" the shortest in standardised columns.
+        variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg";
+        `FitResult.explain` tells why. Where many coefficients fit equally well, "moments" gives the shortest, "cg" from
+        zeros the shortest in standardised columns.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
-        Step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as they are. Else the columns are
-        standardised, without touching X, and the step found: "auto" is one that cannot diverge, of "gd" 1/λmax of the
-        Hessian by standardised columns; "backtracking" is Armijo's line search and "bb" Barzilai and Borwein's step,
-        both for "gd" alone. The result's `lr` is the number that was used, the last one where it changed: a step in the
-        columns in which it was taken, of a rule's the standardised ones.
+        Of "gd", "sgd" and "saga", the step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as
+        they are. Else the columns are standardised, without touching X (sparse ones are not centred by "sgd" and
+        "saga"), and the step is found: "auto" is one that cannot diverge, of "gd" 1/λmax of the Hessian by standardised
+        columns, of the others by the mean square length of a row; "backtracking" is Armijo's line search and "bb"
+        Barzilai and Borwein's step, both for "gd" alone. The result's `lr` is the number that was used, in the columns
+        in which it was: of a line search the last one, of a schedule that of the first epoch.
     max_iter : int, default 1000
-        Updates, or epochs of stochastic solvers, that a solver may make.
+        Iterations that a solver may make; "moments" has no need of it. An iteration is a step of "gd", with a pass over
+        X unless the steps are found through the second moments; of "cg" a conjugate direction and its pass; of "fista"
+        the minimum over the columns that matter, or a proximal step, and a pass; of "sgd" an epoch, of "saga" one to
+        five, and the pass that finds the loss; of "moments" the solution and each correction, by a pass.
     tol : float, optional
-        Bound on the result's `optimality` at which a fit has converged; by default 1e-8, or 1e-5 for float32 data. 0
-        means: make `max_iter` updates.
+        Bound on the result's `optimality` at which a fit has converged; by default 1e-8, or 1e-5 for float32 data. A
+        fit also ends where nothing is to be gained: gradients at the level of their rounding, parameters or losses that
+        have stopped changing. 0 means: make `max_iter` iterations, whatever they gain.
     l1, l2 : float, default 0.0
-        Factors of |w|_1 and |w|^2; the intercept is not penalised. l1 needs "fista", "sgd", "saga" or "auto".
+        Factors of |w|_1 and |w|^2; the intercept is not penalised. l1 needs "fista", "sgd", "saga" or "auto", l2 none
+        in particular.
     fit_intercept : bool, default True
     sample_weight : array_like of shape (n_samples,), optional
         A weight of 0 is the same as the row's absence, 2 the same as its repetition.
     w0 : array_like of shape (n_features,) or (n_features + 1,), optional
         Where to start, the intercept last if it is given; by default zeros. With several targets, one column each.
     momentum : float, default 0.0
-        Of "gd" and "sgd": v <- momentum * v - lr * grad F(w), w <- w + v (Polyak, 1964).
+        Of "gd" and "sgd", below 1: v <- momentum * v - lr * grad F(w), w <- w + v (Polyak, 1964).
     nesterov : bool, default False
-        The gradient is taken at w + momentum * v instead (Nesterov, 1983). A momentum of 0 then stands for one that
-        grows, and starts anew when it leads uphill, which does as well as that which the condition number asks for.
+        Of "gd": the gradient is taken at w + momentum * v instead (Nesterov, 1983). A momentum of 0 then stands for one
+        that grows, and starts anew when it leads uphill, which does as well as that which the condition number asks
+        for.
     batch_size : int, default 1
         Rows in an update of "sgd".
     schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
-        How "sgd" changes its step from update to update.
+        How "sgd" changes its step from epoch to epoch: "auto" halves it when two epochs in turn have hardly lowered the
+        loss, "invscaling" divides it by t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the
+        loss.
     power_t : float, default 0.25
-        Of "invscaling": the step in epoch t is lr / t**power_t.
+        Of "invscaling".
     average : bool, default True
-        Whether "sgd" returns the average of its last parameters.
+        Whether the parameters of "sgd" after an epoch are the average over what came before, the later epochs weighing
+        more, or those of the last update.
     random_state : int, numpy.random.Generator or None, default None
-        Seeds the order of the rows; None is the same as 0, so that a fit can be repeated.
+        Of "sgd" and "saga": seeds the order of the rows. None is the same as 0, so that a fit can be repeated.
     X_val, y_val : array_like, optional
         A validation set: `history` then holds ``val_loss``, the mean squared error there, and the parameters with the
         least of them are returned.
     patience : int, default 10
         Iterations without a lower validation loss after which the fit ends.
     callback : callable, optional
-        Called with an `Iterate` after each iteration; a true result, or StopIteration, ends the fit.
+        Called with an `Iterate` at the start and after each iteration, of one target after the other; a true result, or
+        StopIteration, ends the fit of that target. For it, a validation set or a bar, iterates are made one by one,
+        which "gd", "cg" and "fista" else need not do.
     progress : bool, default False
-        Show a bar with iteration, loss and optimality; needs rich.
+        Show a bar with iteration, loss and optimality; needs rich, the extra ``cli``.
     n_threads : int, optional
         Threads a pass may use; results have the same bits for any number.
 
@@ -130,15 +146,18 @@ def fit(
     TypeError, ValueError
         If an argument has the wrong type, shape or range, an array holds NaN or an infinity, or the solver has no use
         for an option that was given.
+    OverflowError
+        If squares of the data leave the range of float64.
     DivergenceError
-        If lr is not below 2/λmax, or what takes its place with momentum, or the loss passes 10^3 times its start.
+        If the lr of "gd" is not below 2/λmax, or what takes its place with momentum, before the first step; or if the
+        loss of a descent passes 10^3 times its start.
     ImportError
         If a progress bar is asked for and rich is not installed.
 
     Warns
     -----
     ConvergenceWarning
-        If the fit ended without meeting `tol`, unless that is 0, or a callback or the validation set ended it.
+        If the fit ended without having converged, unless `tol` is 0, or a callback or the validation set ended it.
 
     Examples
     --------
@@ -205,12 +224,17 @@ def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) 
 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
-    """Raise ValueError for the first option that is not at its default and that the solver has no use for."""
+    """Raise ValueError for the first option that is not at its default and that the solver has no use for.
+
+    Or for a rule for lr that is another solver's.
+    """
     used = AUTO_USES if solver == "auto" else SOLVERS[solver].uses
     for name, value in given.items():
         if value != DEFAULTS[name] and name not in used:
             able = [repr(other) for other, method in SOLVERS.items() if name in method.uses]
             raise ValueError(f"solver={solver!r} has no use for {name}; it is for {', '.join(able) or 'no solver yet'}")
+    if given["lr"] in SEARCHES and solver != "gd":
+        raise ValueError(f"solver={solver!r} has no use for lr={given['lr']!r}; it is for 'gd'")
 
 
 def step_size(lr: Any) -> float | str:

@@ -9,6 +9,8 @@ X is (n, d), y (n,), sample weights s (n,), parameters w (d,) and, with an inter
     F(w) = L(w) + l2 |w|^2                                        the intercept is not penalised
     grad F = (2 / sum_i s_i) X'(s o r) + 2 l2 w                   in units of F per unit of w
     H = (2 / sum_i s_i) X'SX + 2 l2                               constant: F is quadratic
+
+A penalty l1 |w|_1 has no gradient at zero; it is left to the solvers that can add it (`fastgd.solvers`).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class FitResult:
     loss : float
         F = sum_i s_i r_i^2 / sum_i s_i + l1 |coef|_1 + l2 |coef|^2, in units of y squared. Of several targets, the sum.
     n_iter : int
-        Updates of the parameters.
+        Iterations; `fit` says at `max_iter` what one is.
     n_passes : int
         Times X was read.
     converged : bool
@@ -49,15 +49,16 @@ class FitResult:
     choice : str
         Why this solver: the figures that "auto" went by. `explain` puts all of it in words.
     lr : float or None
-        The step size used; None for solvers that have none.
+        The step size used, see `fit`; None for solvers that have none, and where several targets had different ones.
     optimality : float
         Scale-free gradient of F: the root mean square cosine between residual and (centred) columns, or the relative
         residual if that is smaller; at the optimum 0. See `fastgd.solvers._certificate`.
     gap_bound : float
-        Upper bound of F(w) - F*, in units of y squared; NaN where no strong-convexity constant is at hand.
+        Upper bound of F(w) - F*, in units of y squared; NaN where neither a strong-convexity constant nor a dual point
+        is at hand.
     history : dict of ndarray
         ``iteration``, ``loss`` (F), ``grad_norm`` (Euclidean, in the user's units) and ``seconds``; entry k after k
-        updates, so entry 0 is the start. With a validation set also ``val_loss``. Of several targets, ``loss`` and
+        iterations, so entry 0 is the start. With a validation set also ``val_loss``. Of several targets, ``loss`` and
         ``val_loss`` are sums in which a target that has ended keeps its last value.
 
     Of several targets, `n_iter` and `optimality` are the largest, `n_passes` and `gap_bound` sums, and `converged` says

@@ -48,7 +48,7 @@ def descend(const double[:, ::1] matrix, const double[::1] right_side, const dou
     """
     cdef Quadratic quadratic
     cdef Momentum momentum
-    cdef Py_ssize_t k = u_out.shape[0], j, done = 0, piece
+    cdef Py_ssize_t k = u_out.shape[0], j, _, done = 0, piece
     cdef bint moving = True
     if (k == 0 or matrix.shape[0] != k or matrix.shape[1] != k or right_side.shape[0] != k or penalty.shape[0] != k
             or image_out.shape[0] != k or work.shape[0] != 4 or work.shape[1] != k):
@@ -61,7 +61,7 @@ def descend(const double[:, ::1] matrix, const double[::1] right_side, const dou
     while moving and done < steps:
         piece = min(steps - done, max(1, PRODUCTS // (k * k)))
         with nogil:
-            for j in range(piece):
+            for _ in range(piece):
                 moving = moving and step(&quadratic, &momentum, &u_out[0], &image_out[0])
         done += piece
         PyErr_CheckSignals()

@@ -26,10 +26,11 @@ BENCH = Path(__file__).resolve().parents[1] / "bench"
 
 
 def test_quick_run(tmp_path):
-    """All cases, with a peer that is absent, and one that is there but broken."""
+    """All cases, with peers that are absent, and one that is there but broken."""
     (tmp_path / "numba.py").write_text("raise ImportError('there is no numba')")
     (tmp_path / "torch.py").write_text("")
     (tmp_path / "jax.py").write_text("raise ImportError('there is no jax')")
+    (tmp_path / "glum.py").write_text("raise ImportError('there is no glum')")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # run.py has modules
     done = subprocess.run(
         [sys.executable, BENCH / "run.py", "--quick", "--threads", "2", "--out", tmp_path / "results"],
@@ -45,9 +46,9 @@ def test_quick_run(tmp_path):
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert not results["failures"]
     assert {"fastgd", "NumPy", "scikit-learn", "pure Python"} <= set(results["versions"])
-    assert set(results["absent"]) == {"Numba", "JAX"}
+    assert set(results["absent"]) == {"Numba", "JAX", "glum"}
     cases = {row["case"] for row in results["rows"]}
-    assert {"gradient", "gradient function", "step", "moments", "engine overhead"} <= cases
+    assert {"gradient", "gradient function", "step", "moments", "fit", "engine overhead"} <= cases
     assert {row["threads"] for row in results["rows"]} == {1, 2}
     for row in results["rows"]:
         for name, result in row["results"].items():

@@ -140,4 +140,5 @@ def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "readme.py").write_text(program)
     printed = run("-W", "error", "readme.py", cwd=tmp_path)
     assert re.search(r"^10\.0 0\.9\d", printed, re.MULTILINE), printed
+    assert re.search(r"^moments: .*\n1 iteration, .*\nconverged: ", printed, re.MULTILINE), printed
     assert "instruction set:" in printed

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _cpu, _exact, _kernels, _moments, _mse, _rows, _saga, _sgd, _sparse
+from fastgd import _cpu, _exact, _kernels, _moments, _mse, _proximal, _rows, _saga, _sgd, _sparse
 
 PACKAGE = Path(fg.__file__).parent
 
@@ -90,7 +90,10 @@ def copy_of_package(folder, missing):
 
 @pytest.mark.parametrize(
     "missing",
-    ["", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "mse_", "moments_", "sparse_", "mse_baseline."],
+    [
+        "", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "_sgd.", "_saga.", "_proximal.",
+        "mse_", "moments_", "sparse_", "sgd_", "saga_", "mse_baseline.",
+    ],
 )
 def test_an_uncompiled_copy_says_so_in_one_line(missing, tmp_path):
     """All extensions missing, as in a checkout, or one of them."""
@@ -237,7 +240,9 @@ def own_names(scope):
 
 
 @pytest.mark.parametrize(
-    "module", [_cpu, _rows, _mse, _moments, _exact, _sparse, _sgd, _saga], ids=lambda module: module.__name__
+    "module",
+    [_cpu, _rows, _mse, _moments, _exact, _sparse, _sgd, _saga, _proximal],
+    ids=lambda module: module.__name__,
 )
 def test_stubs_match(module):
     stub = named(stub_of(module).body)

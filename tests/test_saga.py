@@ -251,6 +251,15 @@ def test_with_no_tolerance_it_makes_all_epochs() -> None:
     assert (r.n_iter, r.stop_reason) == (40, "max_iter=40 reached")
 
 
+def test_the_passes_between_snapshots_count() -> None:
+    """Two for the start and the lengths of the columns; with l1, the rows' and one for the loss in each iteration."""
+    X, y = data(2000, 4)
+    r = fg.fit(X, y, solver="saga", l1=0.01, max_iter=5, tol=0)
+    assert r.n_passes == 2 + 2 * 5
+    few = fg.fit(X[:30], y[:30], solver="saga", l1=0.01, max_iter=5, tol=0)
+    assert few.n_passes == 2 + (2 + 1) * 5
+
+
 def test_options_without_use_are_refused() -> None:
     X, y = data(30, 2)
     with pytest.raises(ValueError, match="solver='saga' has no use for momentum"):

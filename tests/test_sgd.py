@@ -348,6 +348,11 @@ def test_the_history_holds_the_losses_of_what_would_be_returned() -> None:
         assert r.history["loss"][-1] == r.loss == pytest.approx(loss_of(X, y, r.coef, r.intercept), rel=1e-12)
 
 
+def test_an_epoch_is_a_pass_and_so_is_the_loss_after_it() -> None:
+    X, y = data(300, 4)
+    assert sgd(X, y, max_iter=7, tol=0).n_passes == 2 + 2 * 7     # those two: the start, and the lengths of the columns
+
+
 def test_shuffles_differ_between_epochs() -> None:
     X, y = data(64, 2)
     epochs = Epochs(MSE(X, y), 0, 64.0)

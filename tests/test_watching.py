@@ -13,7 +13,7 @@ from fastgd.solvers._interface import Options
 from fastgd.solvers._monitor import Monitor
 
 #: Options with which a solver comes near the optimum of the data below, and how near.
-EXACT = {"moments": {}, "cg": {}, "gd": {"max_iter": 100_000}}
+EXACT = {"moments": {}, "cg": {}, "gd": {"max_iter": 100_000}, "fista": {}, "saga": {}}
 ITERATIVE = [name for name in EXACT if name != "moments"]
 
 
@@ -30,6 +30,14 @@ def fit(solver, X, y, **given):
 def refusal(kind, *words):
     """`pytest.raises` for a message that has all these words, in this order."""
     return pytest.raises(kind, match="(?s)" + ".*".join(map(re.escape, words)))
+
+
+def assert_same(solver, coef, expected, rounding=1e-11):
+    """The same bits; but "gd" finds many iterates at once if nobody watches, which are the same to rounding."""
+    if solver == "gd":
+        np.testing.assert_allclose(coef, expected, rtol=0, atol=rounding * np.abs(expected).max())
+    else:
+        np.testing.assert_array_equal(coef, expected)
 
 
 def mean_square(X, y, coef, intercept=0.0):
@@ -71,7 +79,7 @@ def test_what_a_callback_is_shown_is_a_copy(solver):
     def spoil(iterate):
         iterate.coef[:] = np.nan
     r = fit(solver, X, y, callback=spoil)
-    np.testing.assert_array_equal(r.coef, fit(solver, X, y).coef)
+    assert_same(solver, r.coef, fit(solver, X, y).coef)
 
 
 @pytest.mark.filterwarnings("error")
@@ -117,10 +125,10 @@ def test_an_exception_of_a_callback_comes_through(solver, error):
 def test_a_callback_that_only_looks_changes_nothing(solver):
     X, y = data()
     plain, watched = fit(solver, X, y), fit(solver, X, y, callback=lambda iterate: 0)
-    np.testing.assert_array_equal(watched.coef, plain.coef)
+    assert_same(solver, watched.coef, plain.coef)
     assert watched.n_iter == plain.n_iter
     assert watched.stop_reason == plain.stop_reason
-    assert watched.loss == plain.loss
+    assert watched.loss == pytest.approx(plain.loss, rel=1e-14)
 
 
 # ---- validation sets -------------------------------------------------------------------------------------------------
@@ -202,7 +210,7 @@ def test_a_bar_shows_iteration_loss_and_optimality(solver, monkeypatch, capsys):
     assert "loss" in out
     assert "optimality" in out
     assert len(seen) == r.n_iter + 1
-    np.testing.assert_array_equal(r.coef, fit(solver, *data()).coef)
+    assert_same(solver, r.coef, fit(solver, *data()).coef)
 
 
 def test_a_bar_lets_a_callback_end_the_fit(capsys):
@@ -251,18 +259,22 @@ def test_several_targets_are_the_fits_one_by_one(solver, given, dtype):
     assert together.coef.shape == (4, 3)
     assert together.coef.dtype == dtype
     assert together.intercept.shape == (3,)
+    rounding = 100 * np.finfo(dtype).eps    # "moments" forms the products of the columns once for all targets
     for k, one in enumerate(single):
-        np.testing.assert_array_equal(together.coef[:, k], one.coef)
-        assert together.intercept[k] == one.intercept
-    assert together.loss == pytest.approx(sum(one.loss for one in single), rel=1e-12)
-    assert together.n_iter == max(one.n_iter for one in single)
-    assert together.n_passes == sum(one.n_passes for one in single)
+        if solver in ("auto", "moments"):
+            np.testing.assert_allclose(together.coef[:, k], one.coef, rtol=0, atol=rounding * np.abs(one.coef).max())
+            assert together.intercept[k] == pytest.approx(one.intercept, rel=float(rounding))
+        else:
+            np.testing.assert_array_equal(together.coef[:, k], one.coef)
+            assert together.intercept[k] == one.intercept
+            assert together.n_passes == sum(one.n_passes for one in single)
+            assert together.optimality == max(one.optimality for one in single)
+            assert together.n_iter == max(one.n_iter for one in single)
+    assert together.loss == pytest.approx(sum(one.loss for one in single), rel=float(rounding))
     assert together.converged == all(one.converged for one in single)
-    assert together.optimality == max(one.optimality for one in single)
     assert len(together.history["loss"]) == together.n_iter + 1
     assert together.history["loss"][0] == pytest.approx(sum(one.history["loss"][0] for one in single))
     assert together.history["loss"][-1] == pytest.approx(together.loss)
-    rounding = 100 * np.finfo(dtype).eps
     predictions = np.column_stack([one.predict(X) for one in single])
     np.testing.assert_allclose(together.predict(X), predictions, rtol=rounding, atol=rounding)
 
@@ -276,7 +288,8 @@ def test_several_targets_start_and_are_validated_each_by_itself(solver):
     r = fit(solver, X, Y, w0=starts, X_val=X_val, y_val=Y_val, **given)
     for k in (0, 1):
         one = fit(solver, X, Y[:, k], w0=starts[:, k], X_val=X_val, y_val=Y_val[:, k], **given)
-        np.testing.assert_array_equal(r.coef[:, k], one.coef)
+        atol = 1e-12 * np.abs(one.coef).max() if solver == "moments" else 0.0    # as above
+        np.testing.assert_allclose(r.coef[:, k], one.coef, rtol=0, atol=atol)
     first = sum(mean_square(X_val, Y_val[:, k], starts[:50, k], starts[50, k]) for k in (0, 1))
     assert r.history["val_loss"][0] == pytest.approx(first, rel=1e-12)
 
@@ -417,6 +430,13 @@ def test_an_option_without_a_use_is_refused(solver, name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fg.ConvergenceWarning)
         fg.fit(X0, Y0, solver=solver, max_iter=5, **{name: default})
+
+
+@pytest.mark.parametrize("solver", ["sgd", "saga"])
+@pytest.mark.parametrize("lr", ["backtracking", "bb"])
+def test_a_line_search_of_a_stochastic_solver_is_refused(solver, lr):
+    with refusal(ValueError, f"solver={solver!r} has no use for lr={lr!r}; it is for 'gd'"):
+        fg.fit(X0, Y0, solver=solver, lr=lr)
 
 
 def test_targets_of_a_validation_set_are_as_many_as_those_of_the_fit():

@@ -15,8 +15,9 @@ Without l1, F is quadratic and an epoch's move a preconditioned gradient, wherev
 has left it: it is made conjugate to the last one and taken to the least F along it (flexible conjugate gradients;
 Notay, 2000), which takes one more pass where that is elsewhere. So F never rises but by its rounding.
 
-Rows are centred and measured in the metric of standardised columns while they are read, in which one row can carry the
-parameters no further than to where its residual vanishes: neither scale nor outliers make it diverge.
+Unless lr is a number, rows are centred, if they are not sparse, and measured in the metric of standardised columns
+while they are read, in which one row can carry the parameters no further than to where its residual vanishes: neither
+scale nor outliers make it diverge.
 """
 
 from __future__ import annotations
@@ -78,10 +79,10 @@ class Direction:
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Epochs from snapshot to snapshot.
 
-    `lr="auto"` is half of 1 / E|z|^2, with z the standardised rows with a one for the intercept, and where a row is
-    longer than that allows, the row's is shorter. From zeros, the first epoch has no snapshot to speak of and is one of
-    stochastic gradient descent: it comes to within the noise of the rows however far the optimum is. A number is the
-    step in the columns as they are.
+    With `lr="auto"`, 2 lr is half of 1 / E|z|^2, with z the standardised rows with a one for the intercept, and where a
+    row is longer than that allows, the row's is shorter. From zeros, the first epoch has no snapshot to speak of and is
+    one of stochastic gradient descent: it comes to within the noise of the rows however far the optimum is. A number is
+    the step in the columns as they are.
 
     Raises
     ------
@@ -99,6 +100,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
             new = Point(w, *evaluate(objective, w, options.l1))
         else:
             new, last = step(objective, at, descent.move(at), last, options.l1, conjugate=auto)
+        monitor.extra_passes += descent.passes
         if not auto and diverged(monitor, new.loss):
             raise blown_up(objective, options, monitor, new.loss)
         stalled = 0 if better(new, at, monitor.geometry) else stalled + 1

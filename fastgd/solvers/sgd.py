@@ -1,9 +1,10 @@
 """Stochastic gradient descent: an update for each mini-batch, against the gradient of its mean squared error.
 
 With a number as step it is the textbook's, in the columns as they are: w <- w - lr grad F_B(w), with F_B the objective
-of the batch's rows. With lr="auto" rows are centred and measured in the metric of standardised columns while they are
-read, and the step is STEP / E|z|^2 (Bach and Moulines, 2013), z being such a row with a one for the intercept; one row
-can move the parameters no further than to where its residual vanishes, so that it cannot diverge.
+of the batch's rows. With lr="auto" rows are centred, unless they are sparse, and measured in the metric of standardised
+columns while they are read, and 2 lr is STEP / E|z|^2 (Bach and Moulines, 2013), z being such a row with a one for the
+intercept; of a batch the Hessian's largest eigenvalue counts too, and momentum m takes its share, 1 - m. One row can
+move the parameters no further than to where its residual vanishes, so that it cannot diverge.
 
 Constant steps keep the parameters moving about the optimum by as much as the noise of a row makes them. Their average
 has the variance of the optimum itself, d / n, after an epoch of n rows: what is returned is the mean of the epochs'
@@ -109,6 +110,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     state, average = _saga.State(*metric.centred(w, objective.n_features)), Average()
     while not reason:
         w, loss, grad = epoch(epochs, state, average, metric, schedule.rate, options)
+        monitor.extra_passes += 1
         if diverged(monitor, loss):
             if not auto:
                 raise blown_up(objective, options, monitor, loss)

@@ -23,12 +23,15 @@ wider                               panels of up to PANEL rows: their dot produc
 In which order rows are read depends on the CPU, as `Rows.streams` tells. Intel's cores keep more cache lines under way
 from several sequential streams than from one: the row kernels then follow several places of the block at once, each in
 address order, and ask for what comes next; both halves of the work on a panel ask for half of the next one, so that
-the memory is never idle. AMD's follow one stream best, and prefetches only disturb them; but where a row is much
-longer than what the nearest cache holds (FAR_BYTES) they do better the other way, too.
+the memory is never idle. AMD's follow one stream best, and prefetches only disturb them; but long rows (FAR_BYTES),
+which w and the gradient drive out of the nearest cache, they too read faster the other way. Prefetches go to the L2
+cache, which has more requests under way than L1.
 
-Loops over lanes have constant lengths after inlining, which is why this module is compiled with
-``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py). Sums are written in lanes, because it is compiled without
-leave to reorder them: that would read the lines of a row in any order, and the memory's own prefetching goes by it.
+The loops over narrow rows, and over the rows of a panel that are read one after the other, are C on vectors (`rows.h`),
+which holds the compiler to the order of the reads and to the registers. The others over lanes have constant lengths
+after inlining, which is why this module is compiled with ``CYTHON_INLINE`` meaning ``always_inline`` (see setup.py).
+Sums are written in lanes, because it is compiled without leave to reorder them: that would read the lines of a row in
+any order, and the memory's own prefetching goes by it.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -47,9 +50,9 @@ cdef enum:
     STREAMS = 4             # of narrow rows, where there are several; and rows that are taken together
     PANEL = 8               # of wide rows, at most
     PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache,
-    NEAR_BYTES = 1 << 14    # and of the L1 cache, what rows may take that are not to leave it
-    SHORT_ROW = 1 << 10     # bytes
-    FAR_BYTES = 1 << 14
+    NEAR_BYTES = 3 << 13    # and of the L1 cache, what rows may take that are not to leave it
+    SHORT_ROW = 1 << 10     # bytes, up to which rows from memory update the gradient four at a time,
+    FAR_BYTES = 3 << 10     # and from which on they are read side by side on any CPU
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
     TILE = 256              # rows
     SHORT_TILE = 64         # narrow rows: to load the targets of more interrupts the reading of X for too long
@@ -230,7 +233,7 @@ cdef inline void prefetch_row(const real *x, Py_ssize_t vectors) noexcept nogil:
     """Ask for the cache lines of so many vectors from x on, which need not be memory of X: a prefetch never faults."""
     cdef Py_ssize_t line
     for line in range(vectors):
-        prefetch_line(<const char *> x + VECTOR * line)
+        prefetch_to_l2(<const char *> x + VECTOR * line)
 
 
 cdef inline void sum_fours(
@@ -479,28 +482,20 @@ cdef inline const real *as_real(const double *w, Py_ssize_t d, real *buffer) noe
 
 cdef inline bint side_by_side(const Rows *rows, real like) noexcept nogil:
     """Whether the rows of a panel are read at the same time, from places far apart."""
-    return rows.streams > 1 or rows.d * <Py_ssize_t> sizeof(real) >= FAR_BYTES
+    cdef Py_ssize_t row_bytes = rows.d * <Py_ssize_t> sizeof(real)
+    return rows.streams > 1 or (row_bytes >= FAR_BYTES and rows.n * row_bytes > PANEL_BYTES)
 
 
-cdef inline Py_ssize_t find_panel(
+cdef inline void find_panel(
     const Rows *rows, const Tile *tile, Py_ssize_t i, real *buffer, const real **x, const int height
 ) noexcept nogil:
-    """Rows of a panel from the i-th of each stream on: where they are, or gathered; returns how many there are.
-
-    The first one also for those that are not there.
-    """
-    cdef Py_ssize_t count = tile.present, apart = tile.length, at, q
-    if tile.streams == 1:
-        count = min(tile.count - i, <Py_ssize_t> height)
-        apart = 1
-    for q in range(count):
-        at = tile.first + q * apart + i
-        x[q] = <const real *> rows.X + at * rows.x_row
-        if rows.x_col != 1:
-            x[q] = gather(rows, at, buffer + q * rows.d)
-    for q in range(count, height):
+    """The i-th rows of the streams: where they are, or gathered; the first one also for those that are not there."""
+    cdef Py_ssize_t at, q
+    for q in range(tile.present):
+        at = tile.first + q * tile.length + i
+        x[q] = <const real *> rows.X + at * rows.x_row if rows.x_col == 1 else gather(rows, at, buffer + q * rows.d)
+    for q in range(tile.present, height):
         x[q] = x[0]
-    return count
 
 
 cdef inline void flush(Tile *tile, Py_ssize_t d, double *out, real *g) noexcept nogil:
@@ -513,16 +508,14 @@ cdef inline void flush(Tile *tile, Py_ssize_t d, double *out, real *g) noexcept 
     tile.pending = 0
 
 
-cdef inline void sum_panels(
+cdef inline void sum_side_by_side(
     const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer,
     const int height
 ) noexcept nogil:
-    """The rows that the tile was told to follow, in panels of `height`, a literal at every call."""
-    cdef Py_ssize_t d = rows.d, i, q, count
+    """The rows that the tile was told to follow, a row of each of `height` streams, a literal at every call."""
+    cdef Py_ssize_t d = rows.d, i, q
     cdef Py_ssize_t rows_ahead = max(<Py_ssize_t> 1, AHEAD // (d * <Py_ssize_t> sizeof(real)))
-    cdef bint in_turn = tile.streams == 1
-    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 and not in_turn else 0
-    cdef Py_ssize_t share = height if in_turn else 1, run = 1 if in_turn else tile.run
+    cdef Py_ssize_t ahead = rows_ahead * rows.x_row if rows.x_col == 1 else 0
     cdef const real *x[PANEL]
     cdef real c[PANEL]
     cdef real last[LANES]
@@ -531,56 +524,91 @@ cdef inline void sum_panels(
         if tile.pending + tile.present * tile.count > TILE:
             flush(tile, d, sums_out + 2, g)
         tile.pending += tile.present * tile.count
+        for i in range(tile.count):
+            find_panel(rows, tile, i, buffer, x, height)
+            predict(x, w, last, d, ahead, c, height)
+            for q in range(tile.present):
+                c[q] = <real> (tile.factor * book_residual(tile, q * tile.run + i, c[q]))
+            for q in range(tile.present, height):
+                c[q] = 0
+            if with_gradient:
+                add_panel(x, c, d, ahead, g, height)
+
+
+cdef inline void sum_in_turn(
+    const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer,
+    const int height
+) noexcept nogil:
+    """The same in the order of the rows, of which `height` update the gradient together."""
+    cdef Py_ssize_t d = rows.d, i, q, k
+    cdef const real *x[PANEL]
+    cdef real c[PANEL]
+    cdef real last[LANES]
+    spread_last(w, d, last)
+    while next_tile(rows, tile):
+        if tile.pending + tile.count > TILE:
+            flush(tile, d, sums_out + 2, g)
+        tile.pending += tile.count
         i = 0
         while i < tile.count:
-            count = find_panel(rows, tile, i, buffer, x, height)
-            if in_turn:
-                for q in range(count):
-                    c[q] = dot(x[q], w, last, d)
-            else:
-                predict(x, w, last, d, ahead, c, height)
-            for q in range(count):
-                c[q] = <real> (tile.factor * book_residual(tile, q * run + i, c[q]))
-            for q in range(count, height):
-                c[q] = 0
-            if with_gradient and in_turn:
+            for q in range(height):
+                k = tile.first + i + q
+                x[q] = <const real *> rows.X + k * rows.x_row if rows.x_col == 1 else gather(rows, k, buffer + q * d)
+                c[q] = <real> (tile.factor * book_residual(tile, i + q, dot(x[q], w, last, d)))
+            if with_gradient:
                 add_rows(x, c, d, g, height)
-            elif with_gradient:
-                add_panel(x, c, d, ahead, g, height)
-            i += share
+            i += height
 
 
 cdef inline Py_ssize_t panel_height(const Rows *rows, real like) noexcept nogil:
-    """Rows in a panel: as many as PANEL_BYTES hold, but fewer where they need not leave the nearest cache."""
-    cdef Py_ssize_t row_bytes = rows.d * <Py_ssize_t> sizeof(real), fitting = PANEL_BYTES // row_bytes
+    """Rows in a panel.
+
+    As many as PANEL_BYTES hold. But rows read in turn are best met by the gradient before they leave the nearest
+    cache; of those that come from memory, long ones one by one, so that the memory is never idle.
+    """
+    cdef Py_ssize_t row_bytes = rows.d * <Py_ssize_t> sizeof(real), fitting = PANEL_BYTES // row_bytes, near
     if not side_by_side(rows, like):
-        if row_bytes <= SHORT_ROW:
-            return 4
-        if 3 * row_bytes <= NEAR_BYTES:     # a row, w and the gradient
-            return 1
-    return 8 if fitting >= 8 else 4 if fitting >= 4 else 2
+        near = NEAR_BYTES // row_bytes - 2      # beside w and the gradient
+        if rows.n * row_bytes > PANEL_BYTES:
+            near = 4 if row_bytes <= SHORT_ROW else 1
+        if near >= 1:
+            fitting = near
+    return 8 if fitting >= 8 else 4 if fitting >= 4 else 1
+
+
+cdef inline Py_ssize_t follow_panels(
+    const Rows *rows, Tile *tile, Py_ssize_t start, Py_ssize_t height, bint apart
+) noexcept nogil:
+    """Go on with as many rows from `start` on as make whole panels; returns where they end."""
+    cdef Py_ssize_t count = (rows.n - start) // height * height
+    follow(tile, start, count, height if apart else 1, 1, TILE)
+    return start + count
 
 
 cdef inline void sum_all_panels(
     const Rows *rows, Tile *tile, const real *w, double *sums_out, bint with_gradient, real *g, real *buffer
 ) noexcept nogil:
     """The highest panels that the caches hold, lower ones for the rows left over."""
-    cdef Py_ssize_t highest = panel_height(rows, <real> 0), done = 0, count
+    cdef Py_ssize_t highest = panel_height(rows, <real> 0), done = 0
     cdef bint apart = side_by_side(rows, <real> 0)
     if highest == 8:
-        done = rows.n // 8 * 8
-        follow(tile, 0, done, 8 if apart else 1, 1, TILE)
-        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 8)
+        done = follow_panels(rows, tile, 0, 8, apart)
+        if apart:
+            sum_side_by_side(rows, tile, w, sums_out, with_gradient, g, buffer, 8)
+        else:
+            sum_in_turn(rows, tile, w, sums_out, with_gradient, g, buffer, 8)
     if highest >= 4:
-        count = (rows.n - done) // 4 * 4
-        follow(tile, done, count, 4 if apart else 1, 1, TILE)
-        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 4)
-        done += count
-    follow(tile, done, rows.n - done, 2 if apart else 1, 1, TILE)
+        done = follow_panels(rows, tile, done, 4, apart)
+        if apart:
+            sum_side_by_side(rows, tile, w, sums_out, with_gradient, g, buffer, 4)
+        else:
+            sum_in_turn(rows, tile, w, sums_out, with_gradient, g, buffer, 4)
     if apart:
-        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 2)
+        follow(tile, done, rows.n - done, 2, 1, TILE)
+        sum_side_by_side(rows, tile, w, sums_out, with_gradient, g, buffer, 2)
     else:
-        sum_panels(rows, tile, w, sums_out, with_gradient, g, buffer, 1)
+        follow(tile, done, rows.n - done, 1, 1, TILE)
+        sum_in_turn(rows, tile, w, sums_out, with_gradient, g, buffer, 1)
     sums_out[0] += tile.loss
     sums_out[1] += tile.residual
 

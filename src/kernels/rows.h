@@ -160,22 +160,29 @@ static CYTHON_INLINE double sum_of_16_f64(const double *p) {
         *(four_d *) rows->residual = residual;                                                                        \
     }
 
-/* x.w of a row of any width, in four chains of sums; `last` is w[d - 16 : d], zero where it repeats whole groups of 16. */
-#define FASTGD_WIDE_DOT(name, real, vector, lanes)                                                                    \
+/* x.w of a row of any width, in four chains of sums; `last` is w[d - 16 : d], zero where it repeats whole groups of 16.
+   By halves of the longest vectors: the memory's prefetching follows these better where rows are not aligned. */
+#define FASTGD_WIDE_DOT(name, real, vector, half, lanes)                                                              \
     static CYTHON_INLINE real wide_dot_##name(const real *x, const real *w, const real *last, ptrdiff_t d) {         \
-        vector sums[4] = {{0}, {0}, {0}, {0}};                                                                        \
+        half sums[4] = {{0}, {0}, {0}, {0}};                                                                          \
         ptrdiff_t whole = (d - 1) / 16 * 16, j = 0;                                                                   \
         for (; j + 4 * lanes <= whole; j += 4 * lanes)                                                                \
             for (int k = 0; k < 4; k++) {                                                                             \
-                sums[k] += *(const vector *) (w + j + k * lanes) * *(const vector *) (x + j + k * lanes);             \
+                sums[k] += *(const half *) (w + j + k * lanes) * *(const half *) (x + j + k * lanes);                 \
                 FASTGD_IN_ORDER();                                                                                    \
             }                                                                                                         \
         for (; j < whole; j += lanes)                                                                                 \
-            sums[0] += *(const vector *) (w + j) * *(const vector *) (x + j);                                         \
+            sums[0] += *(const half *) (w + j) * *(const half *) (x + j);                                             \
         for (int k = 0; k < 16 / lanes; k++)                                                                          \
-            sums[k] += *(const vector *) (last + k * lanes) * *(const vector *) (x + d - 16 + k * lanes);             \
-        return sum_##name((sums[0] + sums[1]) + (sums[2] + sums[3]));                                                 \
+            sums[k] += *(const half *) (last + k * lanes) * *(const half *) (x + d - 16 + k * lanes);                 \
+        vector both;                                                                                                  \
+        ((half *) &both)[0] = sums[0] + sums[1];                                                                      \
+        ((half *) &both)[1] = sums[2] + sums[3];                                                                      \
+        return sum_##name(both);                                                                                      \
     }
+
+FASTGD_WIDE_DOT(f32, float, sixteen_f, eight_f, 8)
+FASTGD_WIDE_DOT(f64, double, eight_d, four_d, 4)
 
 /* g += sum_q c[q] x[q] over `height` rows, a literal, of any width. */
 #define FASTGD_WIDE_ADD(name, real, vector, lanes)                                                                    \
@@ -201,10 +208,8 @@ static CYTHON_INLINE double sum_of_16_f64(const double *p) {
                 g[j] += c[q] * x[q][j];                                                                               \
     }
 
-FASTGD_WIDE_ADD(f32, float, sixteen_f, 16)
-FASTGD_WIDE_ADD(f64, double, eight_d, 8)
-FASTGD_WIDE_DOT(f32, float, sixteen_f, 16)
-FASTGD_WIDE_DOT(f64, double, eight_d, 8)
+FASTGD_WIDE_ADD(f32, float, eight_f, 8)
+FASTGD_WIDE_ADD(f64, double, four_d, 4)
 FASTGD_SUM_FOURS(f32, float, sixteen_f, 16)
 FASTGD_SUM_FOURS(f64, double, eight_d, 8)
 #endif
