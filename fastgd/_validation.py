@@ -271,7 +271,7 @@ def as_number(
     value: Any, name: str, *, above: float | None = None, least: float | None = None, below: float | None = None
 ) -> float:
     """A finite real number, greater than `above`, at least `least` and less than `below`."""
-    number = as_float(value) if is_real(value) else math.nan
+    number = value if type(value) is float else as_float(value) if is_real(value) else math.nan
     if (
         math.isfinite(number)
         and (above is None or number > above)

@@ -53,7 +53,8 @@ class Column:
         self._last = []
 
     def array(self) -> np.ndarray:
-        return np.concatenate([*self._pieces, np.array(self._last)])
+        last = np.array(self._last)
+        return np.concatenate([*self._pieces, last]) if self._pieces else last
 
 
 @dataclass
