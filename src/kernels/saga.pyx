@@ -30,6 +30,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport expm1, fabs, log1p
 from libc.stdint cimport int32_t, int64_t
 
+from fastgd._access cimport row_at, sparse_start
 from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport Rows, SAGAKernels, SAGARun, SAGAState, SparseRows, Targets, real
 
@@ -74,24 +75,6 @@ cdef inline lanes load(const real *x) noexcept nogil:
         return (<const lanes *> x)[0]
 
 
-cdef inline const real *row_at(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
-    """Row i: where it is, or copied to the buffer."""
-    cdef const real *x = <const real *> rows.X + i * rows.x_row
-    cdef Py_ssize_t j
-    if rows.x_col == 1:
-        return x
-    for j in range(rows.d):
-        buffer[j] = x[j * rows.x_col]
-    return buffer
-
-
-cdef inline Py_ssize_t start_of(const SparseRows *rows, Py_ssize_t i) noexcept nogil:
-    """Where the entries of row i start."""
-    if rows.is_long:
-        return (<const int64_t *> rows.indptr)[i] - (<const int64_t *> rows.indptr)[0]
-    return (<const int32_t *> rows.indptr)[i] - (<const int32_t *> rows.indptr)[0]
-
-
 cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
     """Ask for the cache lines of so many bytes, of many for the first; a prefetch never faults."""
     cdef Py_ssize_t line
@@ -117,8 +100,8 @@ cdef inline void ask_for(const any_rows *rows, const SAGARun *run, Py_ssize_t at
         if rows.x_col == 1:
             prefetch_bytes(<const real *> rows.X + i * rows.x_row, rows.d * sizeof(real))
     else:
-        start = start_of(rows, i)
-        size = start_of(rows, i + 1) - start
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
         prefetch_bytes(<const real *> rows.data + start, size * sizeof(real))
         if rows.is_long:
             prefetch_bytes(<const int64_t *> rows.indices + start, size * sizeof(int64_t))
@@ -132,7 +115,7 @@ cdef inline Py_ssize_t rows_ahead(const any_rows *rows, real *unused) noexcept n
     if any_rows is Rows:
         size = rows.d * sizeof(real)
     else:
-        size = start_of(rows, rows.n) // rows.n * (sizeof(real) + 4)
+        size = sparse_start(rows, rows.n) // rows.n * (sizeof(real) + 4)
     return min(max(AHEAD // (size + 1), <Py_ssize_t> AHEAD_LEAST), <Py_ssize_t> AHEAD_MOST)
 
 
@@ -329,7 +312,7 @@ cdef inline void move_sparse(
 cdef inline void update_sparse(
     const SparseRows *rows, const real *x, const index *columns, Py_ssize_t i, SAGARun *run, SAGAState *state
 ) noexcept nogil:
-    cdef Py_ssize_t size = start_of(rows, i + 1) - start_of(rows, i)
+    cdef Py_ssize_t size = sparse_start(rows, i + 1) - sparse_start(rows, i)
     cdef double sums[2]
     cdef double f
     multiply_sparse(x, columns, size, run, state, sums)
@@ -346,7 +329,7 @@ cdef inline void lazily(
     while run.at < stop:
         ask_for(rows, run, run.at + ahead, buffer)
         i = run.order[run.at]
-        start = start_of(rows, i)
+        start = sparse_start(rows, i)
         x = <const real *> rows.data + start
         if rows.is_long:
             update_sparse(rows, x, <const int64_t *> rows.indices + start, i, run, state)
@@ -366,7 +349,7 @@ cdef inline void lazily(
 cdef inline void pull_sparse(
     const SparseRows *rows, const real *x, const index *columns, Py_ssize_t i, const SAGARun *run, SAGAState *state
 ) noexcept nogil:
-    cdef Py_ssize_t size = start_of(rows, i + 1) - start_of(rows, i), k
+    cdef Py_ssize_t size = sparse_start(rows, i + 1) - sparse_start(rows, i), k
     cdef double p = 0, q = run.intercept_step, f
     for k in range(size):
         p += x[k] * state.v[columns[k]]
@@ -395,7 +378,7 @@ cdef inline void pull(
             state.pull[j] += f * (x[j] - run.means[j])
         state.intercept_pull += f
     else:
-        start = start_of(rows, i)
+        start = sparse_start(rows, i)
         x = <const real *> rows.data + start
         if rows.is_long:
             pull_sparse(rows, x, <const int64_t *> rows.indices + start, i, run, state)

@@ -38,6 +38,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
+from fastgd._access cimport row_at, sparse_start
 from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, Targets, real
 
@@ -132,24 +133,6 @@ cdef inline double truncated(double w, double due, double *taken) noexcept nogil
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
-
-cdef inline const real *row_at(const Rows *rows, Py_ssize_t i, real *buffer) noexcept nogil:
-    """Row i: where it is, or copied to the buffer."""
-    cdef const real *x = <const real *> rows.X + i * rows.x_row
-    cdef Py_ssize_t j
-    if rows.x_col == 1:
-        return x
-    for j in range(rows.d):
-        buffer[j] = x[j * rows.x_col]
-    return buffer
-
-
-cdef inline Py_ssize_t sparse_start(const SparseRows *rows, Py_ssize_t i) noexcept nogil:
-    """Where row i starts in the block's entries, of which the first may be in the midst of a matrix."""
-    if rows.is_long:
-        return (<const int64_t *> rows.indptr)[i] - (<const int64_t *> rows.indptr)[0]
-    return (<const int32_t *> rows.indptr)[i] - (<const int32_t *> rows.indptr)[0]
-
 
 cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
     """In four chains of sums, because one would wait for itself."""

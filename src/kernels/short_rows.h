@@ -131,7 +131,7 @@ static CYTHON_INLINE void NAMED(add_halves_)(
             *(NAMED(half_) *) (staged + 2 * FASTGD_HALF * i + FASTGD_HALF) = b;
         }
         for (Py_ssize_t i = 0; i < some; i++) {
-            if (sizeof(REAL) == sizeof(double))     /* what a row of them takes to multiply hides what it takes to read */
+            if (sizeof(REAL) == sizeof(double))     /* their products take as long as memory does */
                 EACH(k, 2)
                     __builtin_prefetch((const char *) (x + (start + i) * step) + FASTGD_STAGED_AHEAD + 64 * k, 0, 2);
             const LANE *row = staged + 2 * FASTGD_HALF * i, *second = row + FASTGD_HALF;
