@@ -89,9 +89,10 @@ class MSE(_mse.DenseMSE):
         self.X = validate.as_matrix(X)
         self.y = validate.as_vector(y, len(self.X))
         self.sample_weight, total_weight = validate.as_weights(sample_weight, len(self.X))
-        self.n_threads = resolve_threads(n_threads)
         self.dtype = validate.kernel_dtype(self.X.dtype)
         self.blocks: list[Block] = row_blocks(self.X, self.y, self.sample_weight)
+        # One block has no use for a second thread, and to count the CPUs takes as long as a pass over a short one.
+        self.n_threads = resolve_threads(1 if n_threads is None and len(self.blocks) == 1 else n_threads)
         only = self.blocks[0] if len(self.blocks) == 1 and isinstance(self.blocks[0], RowBlock) else None
         if only is not None and next(iter(only.pieces())) is not only:
             only = None     # one call of the kernel would keep Ctrl-C waiting

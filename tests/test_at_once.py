@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _exact
+from fastgd import _exact, _kernels
 from fastgd._rows import RowBlock
 from fastgd.solvers import moments
 
@@ -72,6 +72,23 @@ def test_any_layout(monkeypatch, order, target):
     first, second, at_once = both_ways(monkeypatch, X, y.astype(target))
     assert at_once == [True]
     assert_same(first, second, X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_level_of_instruction_sets(dtype):
+    X, y = data(300, 12, dtype)
+    before, fits = _kernels.current, []
+    try:
+        for level in _kernels.available():
+            _kernels.use(level)
+            fits.append(fg.fit(X, y, solver="moments"))
+    finally:
+        _kernels.use(before)
+    assert all(one.converged for one in fits)
+    # A pass rounds a residual by eps of the terms it is the sum of.
+    reach = np.linalg.norm(np.abs(X).max(axis=0) * fits[0].coef) / np.sqrt(fits[0].loss)
+    for one in fits[1:]:
+        assert one.loss == pytest.approx(fits[0].loss, rel=float(2 * np.finfo(dtype).eps * reach))
 
 
 def test_a_start_is_where_the_history_starts(monkeypatch):

@@ -10,6 +10,7 @@ With a penalty l1 it is accelerated proximal gradient descent in any case.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from fastgd._csr import CSR
@@ -52,12 +53,22 @@ def choose(objective: MSE, l1: float = 0.0) -> Choice:
     """The cheapest of the exact solvers for this objective."""
     if l1 > 0:
         return Choice("fista", "of the exact methods the one for a penalty l1")
-    one = pass_seconds(objective)
-    direct, iterative = moments_seconds(objective), EXPECTED_ITERATIONS * one
+    return cheaper(
+        moments_seconds(objective), pass_seconds(objective), moments_bytes(objective), isinstance(objective.X, CSR)
+    )
+
+
+@lru_cache(maxsize=64)
+def cheaper(direct: float, one: float, size: int, is_sparse: bool) -> Choice:
+    """Of the moments, which take so many seconds and bytes, and conjugate gradients, of one pass an iteration.
+
+    Kept for fits of the same size: to put it in words takes a tenth of the time of a small one.
+    """
+    iterative = EXPECTED_ITERATIONS * one
     descent = f"{in_words(iterative)} for conjugate gradients ({EXPECTED_ITERATIONS} passes of {in_words(one)})"
-    if (size := moments_bytes(objective)) > MOMENTS_BYTES:
+    if size > MOMENTS_BYTES:
         return Choice("cg", f"the second moments would take {size / 1e9:.3g} GB of memory; expected are {descent}")
-    filled = " of rows filled with their zeros" if isinstance(objective.X, CSR) else ""
+    filled = " of rows filled with their zeros" if is_sparse else ""
     figures = f"expected are {in_words(direct)} for the second moments{filled}, {descent}"
     return Choice("moments" if direct <= iterative else "cg", figures)
 

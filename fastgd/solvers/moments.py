@@ -15,6 +15,8 @@ scaled matrix R by up to `blur`. Where that is more than BLURRED, a small share,
 factored, nothing is concluded from it: G is summed again in double. Otherwise refinement gains a factor of 1/BLURRED or
 more from each pass, and bounds derived from R are widened by what the blur may hide. Of wide float64 rows, too, where
 products and not memory bound the time: those of columns at unit deviation, of which CLEAR is asked instead.
+
+Where the rows are so few that Python's own time is most of a fit's, `_exact` does the same in one call.
 """
 
 from __future__ import annotations
