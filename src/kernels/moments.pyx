@@ -327,11 +327,11 @@ cdef inline void gram_short(
         whole = whole_rows(rows, start, count, width if turns else 2 * HALF)
         whole = min((whole + together - 1) // together, count // together) * together
         if lane is float:
-            add_short_f32(x, rows.x_row, whole, &how_f32, target, scales, sums)
+            add_short_f32(<const void *> x, rows.x_row, whole, &how_f32, target, scales, sums)
         elif real is double:
-            add_short_f64(x, rows.x_row, whole, &how_f64, target, scales, sums)
+            add_short_f64(<const void *> x, rows.x_row, whole, &how_f64, target, scales, sums)
         else:
-            add_short_f32_in_double(x, rows.x_row, whole, &how_f32_in_double, target, scales, sums)
+            add_short_f32_in_double(<const void *> x, rows.x_row, whole, &how_f32_in_double, target, scales, sums)
         add_rows(rows, start + whole, count - whole, shift, target + whole, root + whole, sums_out, like)
         x += count * rows.x_row
         start += count
