@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,7 +86,8 @@ def roofline(rows: list[Row], caption: str, path: Path) -> None:
             axis.set_title(f"{dtype}, {panel.title}")
     lines = {line.get_label(): line for axis in axes.flat for line in axis.get_lines()}
     figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(STYLES), frameon=False)
-    figure.suptitle(f"Gradient of the mean squared error, one thread: how fast X is read\n{caption}")
+    lines = ["Gradient of the mean squared error, one thread: how fast X is read", *textwrap.wrap(caption, 150)]
+    figure.suptitle("\n".join(lines))
     figure.savefig(path, dpi=100)
 
 
