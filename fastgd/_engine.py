@@ -23,6 +23,9 @@ __all__ = ["resolve_threads", "sum_blocks"]
 #: Bytes of X below which a pass ends before a second thread would have helped.
 SHARED_BYTES = 1 << 24
 
+#: Sums of all blocks that one thread keeps at once, at most, because that takes less time than to add each in turn.
+MANY_SUMS = 1 << 14
+
 Kernel = Callable[[Any, np.ndarray], Any]
 
 _pool: ThreadPoolExecutor | None = None
@@ -64,18 +67,26 @@ def sum_blocks(
         Zeros, to hold the result.
     """
     workers = min(n_threads, len(blocks)) if blocks[0].X.nbytes * len(blocks) >= SHARED_BYTES else 1
+    if workers == 1 and len(blocks) * size > MANY_SUMS:
+        return sum_one_by_one(blocks, kernel, np.zeros(size) if out is None else out)
+    sums = np.zeros((len(blocks), size)) if out is None or len(blocks) > 1 else out[None]
     if workers > 1:
-        sums = np.zeros((len(blocks), size))
         share(blocks, kernel, sums, workers)
-        return np.add.reduce(sums, axis=0, out=out)
-    total = np.zeros(size) if out is None else out
-    part = np.zeros(size) if len(blocks) > 1 else total     # one for all blocks: they may be many, and their sums wide
+    else:
+        for block, part in zip(blocks, sums, strict=True):
+            for rows in block.pieces():
+                kernel(rows, part)
+    return sums[0] if len(blocks) == 1 else np.add.reduce(sums, axis=0, out=out)
+
+
+def sum_one_by_one(blocks: Sequence[Block], kernel: Kernel, total: np.ndarray) -> np.ndarray:
+    """Add the sums of block after block to zeros: the same sums in the same order, of which only one is kept."""
+    part = np.zeros(len(total))
     for block in blocks:
         for rows in block.pieces():
             kernel(rows, part)
-        if part is not total:
-            total += part
-            part[:] = 0.0
+        total += part
+        part[:] = 0.0
     return total
 
 

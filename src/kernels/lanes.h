@@ -34,8 +34,6 @@
 typedef double lanes __attribute__((vector_size(8 * FASTGD_LANES), aligned(8), may_alias));
 typedef long long places __attribute__((vector_size(8 * FASTGD_LANES)));
 typedef float half_lanes __attribute__((vector_size(4 * FASTGD_LANES), aligned(4), may_alias));
-typedef float eight __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int eight_places __attribute__((vector_size(32)));
 
 static CYTHON_INLINE lanes all_lanes(double value) { return (lanes) {0} + value; }
 
@@ -56,34 +54,5 @@ static CYTHON_INLINE lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) {
     if (FASTGD_LANES == 8)
         sums = TWOS(places, sums, sums);
     return sums;
-}
-
-/* out[q] = the sum of 8 doubles from p + 8 q on. */
-static CYTHON_INLINE void four_sums_f64(const double *p, double *out) {
-    lanes v[4];
-    for (int q = 0; q < 4; q++) {
-        v[q] = *(const lanes *) (p + 8 * q);
-        if (FASTGD_LANES == 4)
-            v[q] += *(const lanes *) (p + 8 * q + 4);
-    }
-    lanes sums = sums_of_lanes(v[0], v[1], v[2], v[3]);
-    for (int q = 0; q < 4; q++)
-        out[q] = sums[q];
-}
-
-/* out[q] = the sum of 16 floats from p + 16 q on. */
-static CYTHON_INLINE void four_sums_f32(const float *p, float *out) {
-    eight v[4];
-    for (int q = 0; q < 4; q++)
-        v[q] = *(const eight *) (p + 16 * q) + *(const eight *) (p + 16 * q + 8);
-#ifdef __AVX__
-    eight sums = EIGHT_TWOS(eight_places, EIGHT_PAIRS(eight_places, v[0], v[1]), EIGHT_PAIRS(eight_places, v[2], v[3]));
-    sums = EIGHT_TWOS(eight_places, sums, sums);
-    for (int q = 0; q < 4; q++)
-        out[q] = sums[q];
-#else
-    for (int q = 0; q < 4; q++)
-        out[q] = ((v[q][0] + v[q][4]) + (v[q][1] + v[q][5])) + ((v[q][2] + v[q][6]) + (v[q][3] + v[q][7]));
-#endif
 }
 #endif

@@ -771,82 +771,78 @@ cdef inline void book_residuals(
     real *factor_out
 ) noexcept nogil:
     """`book_residual` for all rows of a tile."""
-    cdef Py_ssize_t i = 0, k
+    cdef Py_ssize_t whole = count // LANES * LANES, i = 0, k
     cdef double loss[LANES]
     cdef double residual[LANES]
     cdef double r, c
-    for k in range(LANES):
-        loss[k] = residual[k] = 0
-    while i < count:
-        if i + LANES <= count:
+    if whole:
+        for k in range(LANES):
+            loss[k] = residual[k] = 0
+        while i < whole:
             for k in range(LANES):
                 r = prediction[i + k] - target[i + k]
                 c = weight[i + k] * r
                 loss[k] += c * r
                 residual[k] += c
                 factor_out[i + k] = <real> c
-        else:
-            for k in range(count - i):
-                r = prediction[i + k] - target[i + k]
-                c = weight[i + k] * r
-                loss[k] += c * r
-                residual[k] += c
-                factor_out[i + k] = <real> c
-        i += LANES
-    sums_out[0] += sum_of_16_f64(loss)
-    sums_out[1] += sum_of_16_f64(residual)
+            i += LANES
+        sums_out[0] += sum_of_16_f64(loss)
+        sums_out[1] += sum_of_16_f64(residual)
+    for i in range(whole, count):
+        r = prediction[i] - target[i]
+        c = weight[i] * r
+        sums_out[0] += c * r
+        sums_out[1] += c
+        factor_out[i] = <real> c
 
 
-cdef inline void four_dots(
-    const real *x0, const real *x1, const real *x2, const real *x3, const real *c, Py_ssize_t count, double *out
+cdef inline void add_dots(
+    const real *x, Py_ssize_t x_col, const real *c, Py_ssize_t count, double *out, const int columns
 ) noexcept nogil:
-    """out[q] += x_q.c, in lanes."""
+    """out[q] += x_q.c of 1 or 4 columns, a literal, in lanes."""
+    cdef const real *x1 = x + x_col
+    cdef const real *x2 = x1 + x_col
+    cdef const real *x3 = x2 + x_col
     cdef real partial[4 * LANES]
-    cdef Py_ssize_t i = 0, k
-    for k in range(4 * LANES):
-        partial[k] = 0
-    while i + LANES <= count:
-        for k in range(LANES):
-            partial[k] += c[i + k] * x0[i + k]
-            partial[LANES + k] += c[i + k] * x1[i + k]
-            partial[2 * LANES + k] += c[i + k] * x2[i + k]
-            partial[3 * LANES + k] += c[i + k] * x3[i + k]
-        i += LANES
-    for k in range(count - i):
-        partial[k] += c[i + k] * x0[i + k]
-        partial[LANES + k] += c[i + k] * x1[i + k]
-        partial[2 * LANES + k] += c[i + k] * x2[i + k]
-        partial[3 * LANES + k] += c[i + k] * x3[i + k]
-    for k in range(4):
-        out[k] += sum_of_lanes(partial + k * LANES)
+    cdef real rest
+    cdef Py_ssize_t whole = count // LANES * LANES, i = 0, k, q
+    if whole:
+        for k in range(columns * LANES):
+            partial[k] = 0
+        while i < whole:
+            for k in range(LANES):
+                partial[k] += c[i + k] * x[i + k]
+                if columns == 4:
+                    partial[LANES + k] += c[i + k] * x1[i + k]
+                    partial[2 * LANES + k] += c[i + k] * x2[i + k]
+                    partial[3 * LANES + k] += c[i + k] * x3[i + k]
+            i += LANES
+        for q in range(columns):
+            out[q] += sum_of_lanes(partial + q * LANES)
+    if whole < count:
+        for q in range(columns):
+            rest = 0
+            for i in range(whole, count):
+                rest += c[i] * x[q * x_col + i]
+            out[q] += rest
 
 
 cdef inline void add_columns(
     const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out
 ) noexcept nogil:
     """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of RUN rows."""
-    cdef Py_ssize_t start, length, j = 0, q
-    cdef const real *x0
-    cdef double rest[4]
+    cdef Py_ssize_t start, length, columns, j = 0
     while j < d:
-        x0 = x + j * x_col
+        columns = 4 if j + 4 <= d else 1
         start = 0
         while start < count:
             length = min(count - start, <Py_ssize_t> RUN)
-            if j + 4 <= d:
-                four_dots(
-                    x0 + start, x0 + x_col + start, x0 + 2 * x_col + start, x0 + 3 * x_col + start, c + start, length,
-                    out + j,
-                )
+            if columns == 4:
+                add_dots(x + j * x_col + start, x_col, c + start, length, out + j, 4)
             else:
-                for q in range(d - j):
-                    rest[0] = rest[1] = rest[2] = rest[3] = 0
-                    four_dots(
-                        x0 + q * x_col + start, x0 + start, x0 + start, x0 + start, c + start, length, rest
-                    )
-                    out[j + q] += rest[0]
+                add_dots(x + j * x_col + start, x_col, c + start, length, out + j, 1)
             start += length
-        j += 4
+        j += columns
 
 
 cdef void sum_columns(
