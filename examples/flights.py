@@ -223,6 +223,7 @@ def draw(split: Split, rows: list[Row], exact: fg.FitResult, descent: fg.FitResu
             va="top" if below else "bottom",
             color=color,
             fontsize=11,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},   # the curve may pass behind
         )
 
     decades = FuncFormatter(lambda value, _: f"{value:,.10g}")
