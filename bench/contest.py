@@ -41,6 +41,9 @@ class Effort:
 #: Seconds after which the processor time that the system counts is good for a judgement.
 LONG_ENOUGH = 0.1
 
+#: Seconds of rest after which a process counts as idle.
+IDLE = 0.001
+
 FULL = Effort(turn=0.01, rounds=5, most_rounds=31, seconds=3.0)
 QUICK = Effort(turn=0.0005, rounds=2, most_rounds=2, seconds=0.0)
 
@@ -129,17 +132,27 @@ class Turns:
 
 
 def take_turns(calls: list[Callable[[], Any]], effort: Effort) -> list[Turns]:
-    """Rounds go forth and back in turn, so that nobody always follows the same one."""
+    """Rounds go forth and back in turn, so that nobody always follows the same one, and each begins on idle cores."""
     turns = [Turns(fill(call, effort.turn)) for call in calls]
     start = time.perf_counter()
     for k in range(effort.most_rounds):
         if k >= effort.rounds and time.perf_counter() - start >= effort.seconds:
             break
         for call, turn in list(zip(calls, turns, strict=True))[:: 1 if k % 2 else -1]:
+            settle()
             busy = time.process_time()
             turn.seconds.append(seconds_for(call, turn.calls) / turn.calls)
             turn.busy += time.process_time() - busy
     return turns
+
+
+def settle() -> None:
+    """Wait until the process is idle: some libraries' threads spin for long after their work, on others' cores."""
+    idle = False
+    while not idle:
+        start, busy = time.perf_counter(), time.process_time()
+        time.sleep(IDLE)
+        idle = time.process_time() - busy < 0.5 * (time.perf_counter() - start)
 
 
 def fill(call: Callable[[], Any], least: float) -> int:
