@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ SHARED_BYTES = 1 << 24
 MANY_SUMS = 1 << 14
 
 Kernel = Callable[[Any, np.ndarray], Any]
+Task = tuple[Block, np.ndarray]
 
 _pool: ThreadPoolExecutor | None = None
 _pool_lock = threading.Lock()
@@ -91,13 +95,18 @@ def sum_one_by_one(blocks: Sequence[Block], kernel: Kernel, total: np.ndarray) -
 
 
 def share(blocks: Sequence[Block], kernel: Kernel, sums: np.ndarray, workers: int) -> None:
-    """Sum each block into its row of `sums`, on so many threads."""
-    tasks = iter(list(zip(blocks, sums, strict=True)))  # next() on it is atomic, so each block is taken once
+    """Sum each block into its row of `sums`, on so many threads.
+
+    Each begins with a stretch of its own, from the front, because the memory serves streams that are far apart best;
+    whoever is done with his takes from the ends of the others'.
+    """
+    n, tasks = len(blocks), list(zip(blocks, sums, strict=True))
+    stretches = [deque(tasks[n * k // workers : n * (k + 1) // workers]) for k in range(workers)]
     stopped: list[bool] = []
 
-    def work() -> None:
+    def work(own: int) -> None:
         try:
-            for block, out in tasks:
+            for block, out in chain(drained(stretches[own].popleft), *(drained(other.pop) for other in stretches)):
                 for rows in block.pieces():
                     if stopped:
                         return
@@ -106,13 +115,20 @@ def share(blocks: Sequence[Block], kernel: Kernel, sums: np.ndarray, workers: in
             stopped.append(True)
             raise
 
-    helpers = [pool().submit(work) for _ in range(workers - 1)]
+    helpers = [pool().submit(work, k) for k in range(1, workers)]
     try:
-        work()
+        work(0)
     finally:
         for helper in helpers:
             if not helper.cancel():  # one that has not begun has nothing left to do
                 helper.result()
+
+
+def drained(take: Callable[[], Task]) -> Iterator[Task]:
+    """What `take` gives until its deque is empty; taking is atomic, so each block is taken once."""
+    with suppress(IndexError):
+        while True:
+            yield take()
 
 
 def pool() -> ThreadPoolExecutor:
