@@ -15,7 +15,7 @@ The shape of X decides the shape of the loop:
 ==================================  ====================================================================
 rows closer together than columns   column by column over tiles of rows that stay in the cache
                                     (`sum_columns`); copied into a buffer first unless x_row is 1
-rows of up to NARROW_BYTES          w and the gradient stay in registers (`sum_rows_narrow`)
+rows of up to FASTGD_GROUPS vectors  w and the gradient stay in registers (`sum_rows_narrow`)
 wider                               panels of up to PANEL rows: their dot products, then one update of the
                                     gradient by all of them (`sum_rows_wide`)
 ==================================  ====================================================================
@@ -43,25 +43,24 @@ from fastgd._targets cimport load_run
 from fastgd._types cimport MSEKernels, Rows, real
 
 cdef enum:
-    VECTOR = 64             # bytes
+    LINE = 64               # bytes of the caches
     LANES = 16              # elements that a wide row is gone through by
-    NARROW_BYTES = 512      # w and the gradient of a narrow row then fill 16 of AVX-512's 32 registers
-    LANES_MAX = 128         # NARROW_BYTES of float
+    LANES_MAX = 128         # floats in FASTGD_GROUPS vectors, at most
     STREAMS = 4             # of narrow rows, where there are several; and rows that are taken together
     PANEL = 8               # of wide rows, at most
     PANEL_BYTES = 1 << 20   # what a panel may take of the L2 cache,
     NEAR_BYTES = 3 << 13    # and of the L1 cache, what rows may take that are not to leave it
     SHORT_ROW = 1 << 10     # bytes, up to which rows from memory update the gradient four at a time,
-    FAR_BYTES = 3 << 10     # and from which on they are read side by side on any CPU
+    FAR_BYTES = 7 << 10     # and from which on they are read side by side on any CPU
     AHEAD = 2048            # bytes before its use that a stream's next data is asked for
     TILE = 256              # rows
     SHORT_TILE = 64         # narrow rows: to load the targets of more interrupts the reading of X for too long
-    TILE_MAX = 1024         # rows in a tile of columns, so that what is kept for each row stays in L1,
+    TILE_MAX = 2048         # rows in a tile of columns, so that what is kept for each row stays in L1,
     RUN = 512               # and of which a column's sum is carried in double
     LONG_RUN = 4096         # rows in a tile that does not fit TILE_BYTES
     FEW = 4                 # columns: fewer vectors to a row than it takes to add up their lanes
     SHORT_RUN = 640         # bytes of a column that are not worth a visit for themselves
-    TILE_BYTES = 1 << 21    # what a tile of columns may take of the L2 cache
+    TILE_BYTES = 1 << 22    # what a tile of columns may take of the L2 cache
 
 
 cdef extern from *:
@@ -73,6 +72,8 @@ cdef extern from *:
     void prefetch_to_l2(const void *address) noexcept nogil
 
 cdef extern from "rows.h":
+    const Py_ssize_t FASTGD_VECTOR      # bytes
+    const Py_ssize_t FASTGD_GROUPS      # vectors of a narrow row, at most: then registers hold w and the gradient
     ctypedef struct Fours:
         const void *x
         Py_ssize_t apart
@@ -203,7 +204,7 @@ cdef Py_ssize_t rows_in_place(const Rows *rows, Py_ssize_t lanes) noexcept nogil
 # and what they collect of the gradient is dropped. A row shorter than a vector is read together with what follows it.
 
 cdef inline Py_ssize_t lanes_of(real like) noexcept nogil:
-    return VECTOR // <Py_ssize_t> sizeof(real)
+    return FASTGD_VECTOR // <Py_ssize_t> sizeof(real)
 
 
 cdef inline Py_ssize_t before_last(Py_ssize_t d, Py_ssize_t lanes) noexcept nogil:
@@ -229,11 +230,11 @@ cdef inline void collect(const real *g_lanes, Py_ssize_t d, double *out) noexcep
         out[k] += g_lanes[whole + k - start]
 
 
-cdef inline void prefetch_row(const real *x, Py_ssize_t vectors) noexcept nogil:
-    """Ask for the cache lines of so many vectors from x on, which need not be memory of X: a prefetch never faults."""
+cdef inline void prefetch_row(const real *x, Py_ssize_t lines) noexcept nogil:
+    """Ask for so many cache lines from x on, which need not be memory of X: a prefetch never faults."""
     cdef Py_ssize_t line
-    for line in range(vectors):
-        prefetch_to_l2(<const char *> x + VECTOR * line)
+    for line in range(lines):
+        prefetch_to_l2(<const char *> x + LINE * line)
 
 
 cdef inline void sum_fours(
@@ -340,15 +341,15 @@ cdef void sum_rows_fitting(
         sum_rows_narrow(rows, w, b, sums_out, buffer, 6, 1)
     elif groups == 7:
         sum_rows_narrow(rows, w, b, sums_out, buffer, 7, 1)
-    else:
-        sum_rows_narrow(rows, w, b, sums_out, buffer, 8, 1)
+    elif groups <= FASTGD_GROUPS:   # always, but only this the compiler can see
+        sum_rows_narrow(rows, w, b, sums_out, buffer, FASTGD_GROUPS, 1)
 
 
 # ---- wider rows ----------------------------------------------------------------------------------------------------
 
 cdef inline void prefetch_group(const real *x) noexcept nogil:
     """Ask for LANES elements."""
-    prefetch_row(x, LANES * <Py_ssize_t> sizeof(real) // VECTOR)
+    prefetch_row(x, LANES * <Py_ssize_t> sizeof(real) // LINE)
 
 
 cdef inline real sum_of_lanes(const real *partial) noexcept nogil:
@@ -652,6 +653,15 @@ cdef inline bint gradient_in_place(
 
 # ---- columns -------------------------------------------------------------------------------------------------------
 
+cdef struct ColumnTile:
+    # What is kept for each row of a tile; predictions and factors in X's precision.
+    double *target
+    double *weight
+    void *prediction
+    void *factor
+    bint with_gradient
+
+
 cdef inline Py_ssize_t distance(Py_ssize_t step) noexcept nogil:
     return -step if step < 0 else step
 
@@ -708,11 +718,20 @@ cdef void copy_columns(
             out[j * x_col + i] = x[i * rows.x_row + j * rows.x_col]
 
 
+cdef inline void ask(const real *next, Py_ssize_t x_col, Py_ssize_t i, const int asks) noexcept nogil:
+    """Ask for elements i to i + LANES of so many columns from `next` on."""
+    cdef Py_ssize_t q
+    for q in range(asks):
+        prefetch_to_l2(next + q * x_col + i)
+        if real is double:
+            prefetch_to_l2(next + q * x_col + i + LANES // 2)
+
+
 cdef inline void predict_group(
-    const real *x, Py_ssize_t x_col, Py_ssize_t count, const double *w, const real *next, Py_ssize_t asked, real *out,
-    const int columns
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, const double *w, const real *next, real *out,
+    const int columns, const int asks
 ) noexcept nogil:
-    """out[i] += x_i.w of 1, 4 or 8 columns, a literal; asks for the same rows of `asked` columns from `next` on."""
+    """out[i] += x_i.w of 1, 4 or 8 columns; asks for the same rows of columns from `next` on. Both are literals."""
     cdef const real *x4 = x + 4 * x_col
     cdef real u[8]
     cdef real block[LANES]      # out may not be where x is, but only this the compiler can see
@@ -720,10 +739,7 @@ cdef inline void predict_group(
     for q in range(columns):
         u[q] = <real> w[q]
     while i + LANES <= count:
-        for q in range(asked):
-            prefetch_to_l2(next + q * x_col + i)
-            if real is double:
-                prefetch_to_l2(next + q * x_col + i + LANES // 2)
+        ask(next, x_col, i, asks)
         for k in range(LANES):
             block[k] = out[i + k] + u[0] * x[i + k]
             if columns >= 4:
@@ -742,28 +758,31 @@ cdef inline void predict_group(
         i += 1
 
 
-cdef inline void predict_columns(
-    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, bint asks, real *out
+cdef inline Py_ssize_t predict_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, real *out, const bint asks
 ) noexcept nogil:
     """out[i] = x_i.w, up to eight columns at a time.
 
-    If it `asks`, a group asks for the next one, and the last for the first of the next rows: a column of a tile is too
-    short for the memory's own prefetching.
+    If it `asks`, a literal, then for the next rows of half the columns; `add_columns` for those of the other half, from
+    the column on that this returns. A column of a tile is too short for the memory's own prefetching, and the memory
+    must not be idle while the gradient reads the tile again from the caches.
     """
-    cdef Py_ssize_t j = 0, columns, asked
-    cdef const real *next
+    cdef Py_ssize_t j = 0, asked = 0
     memset(out, 0, count * sizeof(real))
     while j < d:
-        columns = 8 if j + 8 <= d else 4 if j + 4 <= d else 1
-        next = x + (j + columns) * x_col if j + columns < d else x + count
-        asked = min(<Py_ssize_t> 8, d - j - columns if j + columns < d else d) * asks
-        if columns == 8:
-            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 8)
-        elif columns == 4:
-            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 4)
+        if j + 8 <= d:
+            predict_group(x + j * x_col, x_col, count, w + j, x + count + asked * x_col, out, 8, 4 * asks)
+            j += 8
+            asked += 4
+        elif j + 4 <= d:
+            predict_group(x + j * x_col, x_col, count, w + j, x + count + asked * x_col, out, 4, 2 * asks)
+            j += 4
+            asked += 2
         else:
-            predict_group(x + j * x_col, x_col, count, w + j, next, asked, out, 1)
-        j += columns
+            predict_group(x + j * x_col, x_col, count, w + j, x + count + asked * x_col, out, 1, asks)
+            j += 1
+            asked += 1
+    return asked
 
 
 cdef inline void book_residuals(
@@ -797,9 +816,10 @@ cdef inline void book_residuals(
 
 
 cdef inline void add_dots(
-    const real *x, Py_ssize_t x_col, const real *c, Py_ssize_t count, double *out, const int columns
+    const real *x, Py_ssize_t x_col, const real *c, Py_ssize_t count, const real *next, double *out,
+    const int columns, const int asks
 ) noexcept nogil:
-    """out[q] += x_q.c of 1 or 4 columns, a literal, in lanes."""
+    """out[q] += x_q.c of 1 or 4 columns, in lanes; asks as `predict_group` does."""
     cdef const real *x1 = x + x_col
     cdef const real *x2 = x1 + x_col
     cdef const real *x3 = x2 + x_col
@@ -810,6 +830,7 @@ cdef inline void add_dots(
         for k in range(columns * LANES):
             partial[k] = 0
         while i < whole:
+            ask(next, x_col, i, asks)
             for k in range(LANES):
                 partial[k] += c[i + k] * x[i + k]
                 if columns == 4:
@@ -828,55 +849,72 @@ cdef inline void add_dots(
 
 
 cdef inline void add_columns(
-    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const real *c, double *out, Py_ssize_t asked,
+    const bint asks
 ) noexcept nogil:
-    """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of RUN rows."""
-    cdef Py_ssize_t start, length, columns, j = 0
+    """out[j] += sum_i c_i x_ij, four columns at a time, carried in double from run to run of RUN rows.
+
+    If it `asks`, then for the next rows from column `asked` on.
+    """
+    cdef Py_ssize_t start, length, j = 0
+    cdef const real *next
     while j < d:
-        columns = 4 if j + 4 <= d else 1
         start = 0
+        next = x + count + min(asked, d - 1) * x_col
         while start < count:
             length = min(count - start, <Py_ssize_t> RUN)
-            if columns == 4:
-                add_dots(x + j * x_col + start, x_col, c + start, length, out + j, 4)
+            if j + 4 <= d:
+                add_dots(x + j * x_col + start, x_col, c + start, length, next + start, out + j, 4, 2 * asks)
             else:
-                add_dots(x + j * x_col + start, x_col, c + start, length, out + j, 1)
+                add_dots(x + j * x_col + start, x_col, c + start, length, next + start, out + j, 1, asks)
             start += length
-        j += columns
+        asked += 2 if j + 4 <= d else 1
+        j += 4 if j + 4 <= d else 1
+
+
+cdef inline void sum_tile_of_columns(
+    const real *x, Py_ssize_t x_col, Py_ssize_t count, Py_ssize_t d, const double *w, const ColumnTile *tile,
+    double *sums_out, const bint asks
+) noexcept nogil:
+    """A tile whose targets are loaded."""
+    cdef real *prediction = <real *> tile.prediction
+    cdef real *factor = <real *> tile.factor
+    cdef Py_ssize_t asked = predict_columns(x, x_col, count, d, w, prediction, asks)
+    book_residuals(tile.target, tile.weight, prediction, count, sums_out, factor)
+    if tile.with_gradient:
+        add_columns(x, x_col, count, d, factor, sums_out + 2, asked, asks)
 
 
 cdef void sum_columns(
     const Rows *rows, const double *w, double b, double *sums_out, bint with_gradient, real *scratch
 ) noexcept nogil:
-    cdef Py_ssize_t height = tile_rows(rows, sizeof(real)), start = 0, count, x_col
+    cdef Py_ssize_t height = tile_rows(rows, sizeof(real)), start = 0, count
     cdef Py_ssize_t apart = height + LANES     # so that columns of a copy do not share the same few lines of L1
-    cdef double *target = <double *> scratch
-    cdef double *weight = target + height
-    cdef real *prediction = <real *> (weight + height)
-    cdef real *factor = prediction + height
-    cdef real *copy = factor + height
-    cdef const real *x
+    cdef ColumnTile tile
+    cdef real *copy
+    tile.target = <double *> scratch
+    tile.weight = tile.target + height
+    tile.prediction = tile.weight + height
+    tile.factor = <real *> tile.prediction + height
+    tile.with_gradient = with_gradient
+    copy = <real *> tile.factor + height
     while start < rows.n:
         count = min(height, rows.n - start)
-        load_run(&rows.targets, b, start, count, target, weight)
-        if rows.x_row == 1:
-            x = <const real *> rows.X + start
-            x_col = rows.x_col
-        else:
+        load_run(&rows.targets, b, start, count, tile.target, tile.weight)
+        if rows.x_row != 1:
             copy_columns(rows, start, count, apart, copy)
-            x = copy
-            x_col = apart
-        predict_columns(x, x_col, count, rows.d, w, rows.x_row == 1 and rows.d > 1, prediction)
-        book_residuals(target, weight, prediction, count, sums_out, factor)
-        if with_gradient:
-            add_columns(x, x_col, count, rows.d, factor, sums_out + 2)
+            sum_tile_of_columns(copy, apart, count, rows.d, w, &tile, sums_out, False)
+        elif rows.d == 1:
+            sum_tile_of_columns(<const real *> rows.X + start, rows.x_col, count, 1, w, &tile, sums_out, False)
+        else:
+            sum_tile_of_columns(<const real *> rows.X + start, rows.x_col, count, rows.d, w, &tile, sums_out, True)
         start += count
 
 
 # ---- the kernels of the table --------------------------------------------------------------------------------------
 
 cdef inline bint fits_registers(const Rows *rows, Py_ssize_t itemsize) noexcept nogil:
-    return rows.d * itemsize <= NARROW_BYTES
+    return rows.d * itemsize <= FASTGD_GROUPS * FASTGD_VECTOR
 
 
 cdef Py_ssize_t scratch_reals(const Rows *rows) noexcept nogil:

@@ -20,15 +20,32 @@
 #endif
 
 #define FASTGD_TOGETHER 4
-#define FASTGD_GROUPS 8
 
-typedef float sixteen_f __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float eight_f __attribute__((vector_size(32), aligned(4), may_alias));
+/* Bytes of a vector: what the machine has, because compilers take longer ones apart element by element. */
+#if defined(__AVX512F__)
+#define FASTGD_VECTOR 64
+#elif defined(__AVX__)
+#define FASTGD_VECTOR 32
+#else
+#define FASTGD_VECTOR 16
+#endif
+#define FASTGD_HALF_VECTOR (FASTGD_VECTOR == 64 ? 32 : FASTGD_VECTOR)
+#define FASTGD_GROUPS (FASTGD_VECTOR == 16 ? 8 : 7)     /* at least 16 doubles, which is what wide rows need */
+#define FASTGD_FLOATS (FASTGD_VECTOR / 4)
+#define FASTGD_DOUBLES (FASTGD_VECTOR / 8)
+#define FASTGD_HALF_FLOATS (FASTGD_HALF_VECTOR / 4)
+#define FASTGD_HALF_DOUBLES (FASTGD_HALF_VECTOR / 8)
+
+#define FASTGD_VECTORS(bytes, f32, i32, f64, i64)                                                                     \
+    typedef float f32 __attribute__((vector_size(bytes), aligned(4), may_alias));                                     \
+    typedef int i32 __attribute__((vector_size(bytes)));                                                              \
+    typedef double f64 __attribute__((vector_size(bytes), aligned(8), may_alias));                                    \
+    typedef long long i64 __attribute__((vector_size(bytes)))
+
+FASTGD_VECTORS(FASTGD_VECTOR, vector_f32, vector_i32, vector_f64, vector_i64);
+FASTGD_VECTORS(FASTGD_HALF_VECTOR, half_f32, half_i32, half_f64, half_i64);     /* of the longest; else the same */
 typedef float four_f __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int eight_i __attribute__((vector_size(32)));
-typedef double eight_d __attribute__((vector_size(64), aligned(8), may_alias));
 typedef double four_d __attribute__((vector_size(32), aligned(8), may_alias));
-typedef long long four_l __attribute__((vector_size(32)));
 
 /* Rows of a tile, and what they sum up to. Row q of four i is at x + q apart + i step, its target at
    target + q run + i turn. */
@@ -47,47 +64,75 @@ typedef struct {
    prefetching. What is in registers stays there. */
 #define FASTGD_IN_ORDER() __asm__ __volatile__("" ::: "memory")
 
-/* The halves of a vector added up, and the sums of neighbouring lanes of two such. */
-static CYTHON_INLINE eight_f halves_f32(sixteen_f v) { return ((eight_f *) &v)[0] + ((eight_f *) &v)[1]; }
-static CYTHON_INLINE four_d halves_f64(eight_d v) { return ((four_d *) &v)[0] + ((four_d *) &v)[1]; }
+/* The halves of the longest vectors added up. */
+#if FASTGD_VECTOR == 64
+static CYTHON_INLINE half_f32 halved_f32(vector_f32 v) { return ((half_f32 *) &v)[0] + ((half_f32 *) &v)[1]; }
+static CYTHON_INLINE half_f64 halved_f64(vector_f64 v) { return ((half_f64 *) &v)[0] + ((half_f64 *) &v)[1]; }
+#else
+static CYTHON_INLINE half_f32 halved_f32(vector_f32 v) { return v; }
+static CYTHON_INLINE half_f64 halved_f64(vector_f64 v) { return v; }
+#endif
 
-static CYTHON_INLINE eight_f pairs_f32(eight_f a, eight_f b) {
-    return FASTGD_MIX(eight_i, a, b, 0, 2, 8, 10, 4, 6, 12, 14) + FASTGD_MIX(eight_i, a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+/* The sums of neighbouring lanes of two vectors; of all lanes of one, and of four. */
+#if FASTGD_VECTOR == 16
+static CYTHON_INLINE half_f32 pairs_f32(half_f32 a, half_f32 b) {
+    return FASTGD_MIX(half_i32, a, b, 0, 2, 4, 6) + FASTGD_MIX(half_i32, a, b, 1, 3, 5, 7);
 }
 
-static CYTHON_INLINE four_d pairs_f64(four_d a, four_d b) {
-    return FASTGD_MIX(four_l, a, b, 0, 4, 2, 6) + FASTGD_MIX(four_l, a, b, 1, 5, 3, 7);
+static CYTHON_INLINE half_f64 pairs_f64(half_f64 a, half_f64 b) {
+    return FASTGD_MIX(half_i64, a, b, 0, 2) + FASTGD_MIX(half_i64, a, b, 1, 3);
 }
 
-/* The sums of all lanes of four vectors. */
-static CYTHON_INLINE four_d four_sums_f32(const sixteen_f *v) {
-    eight_f sums = pairs_f32(
-        pairs_f32(halves_f32(v[0]), halves_f32(v[1])), pairs_f32(halves_f32(v[2]), halves_f32(v[3])));
+static CYTHON_INLINE float sum_f32(half_f32 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static CYTHON_INLINE double sum_f64(half_f64 v) { return v[0] + v[1]; }
+
+static CYTHON_INLINE four_d four_sums_f32(const vector_f32 *v) {
+    return __builtin_convertvector(pairs_f32(pairs_f32(v[0], v[1]), pairs_f32(v[2], v[3])), four_d);
+}
+
+static CYTHON_INLINE four_d four_sums_f64(const vector_f64 *v) {
+    half_f64 ab = pairs_f64(v[0], v[1]), cd = pairs_f64(v[2], v[3]);
+    return (four_d) {ab[0], ab[1], cd[0], cd[1]};
+}
+#else
+static CYTHON_INLINE half_f32 pairs_f32(half_f32 a, half_f32 b) {
+    return FASTGD_MIX(half_i32, a, b, 0, 2, 8, 10, 4, 6, 12, 14) + FASTGD_MIX(half_i32, a, b, 1, 3, 9, 11, 5, 7, 13, 15);
+}
+
+static CYTHON_INLINE half_f64 pairs_f64(half_f64 a, half_f64 b) {
+    return FASTGD_MIX(half_i64, a, b, 0, 4, 2, 6) + FASTGD_MIX(half_i64, a, b, 1, 5, 3, 7);
+}
+
+static CYTHON_INLINE float sum_f32(half_f32 v) {
+    four_f sums = ((four_f *) &v)[0] + ((four_f *) &v)[1];
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+}
+
+static CYTHON_INLINE double sum_f64(half_f64 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+
+static CYTHON_INLINE four_d four_sums_f32(const vector_f32 *v) {
+    half_f32 sums = pairs_f32(
+        pairs_f32(halved_f32(v[0]), halved_f32(v[1])), pairs_f32(halved_f32(v[2]), halved_f32(v[3])));
     return __builtin_convertvector(((four_f *) &sums)[0] + ((four_f *) &sums)[1], four_d);
 }
 
-static CYTHON_INLINE four_d four_sums_f64(const eight_d *v) {
-    four_d ab = pairs_f64(halves_f64(v[0]), halves_f64(v[1])), cd = pairs_f64(halves_f64(v[2]), halves_f64(v[3]));
-    return FASTGD_MIX(four_l, ab, cd, 0, 1, 4, 5) + FASTGD_MIX(four_l, ab, cd, 2, 3, 6, 7);
+static CYTHON_INLINE four_d four_sums_f64(const vector_f64 *v) {
+    half_f64 ab = pairs_f64(halved_f64(v[0]), halved_f64(v[1])), cd = pairs_f64(halved_f64(v[2]), halved_f64(v[3]));
+    return FASTGD_MIX(half_i64, ab, cd, 0, 1, 4, 5) + FASTGD_MIX(half_i64, ab, cd, 2, 3, 6, 7);
 }
-
-/* The sum of all lanes of one. */
-static CYTHON_INLINE float sum_f32(sixteen_f v) {
-    eight_f half = halves_f32(v);
-    four_f sums = ((four_f *) &half)[0] + ((four_f *) &half)[1];
-    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
-}
-
-static CYTHON_INLINE double sum_f64(eight_d v) {
-    four_d sums = halves_f64(v);
-    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
-}
+#endif
 
 /* The sum of 16 numbers in memory. */
-static CYTHON_INLINE float sum_of_16_f32(const float *p) { return sum_f32(*(const sixteen_f *) p); }
-static CYTHON_INLINE double sum_of_16_f64(const double *p) {
-    return sum_f64(((const eight_d *) p)[0] + ((const eight_d *) p)[1]);
-}
+#define FASTGD_SUM_OF_16(name, real, half, lanes)                                                                     \
+    static CYTHON_INLINE real sum_of_16_##name(const real *p) {                                                       \
+        half sum = *(const half *) p;                                                                                 \
+        for (int k = lanes; k < 16; k += lanes)                                                                       \
+            sum += *(const half *) (p + k);                                                                           \
+        return sum_##name(sum);                                                                                       \
+    }
+
+FASTGD_SUM_OF_16(f32, float, half_f32, FASTGD_HALF_FLOATS)
+FASTGD_SUM_OF_16(f64, double, half_f64, FASTGD_HALF_DOUBLES)
 
 #define FASTGD_SUM_FOURS(name, real, vector, lanes)                                                                   \
     static CYTHON_INLINE vector dot_##name(const vector *w, const real *x, ptrdiff_t tail, const int groups) {       \
@@ -144,7 +189,7 @@ static CYTHON_INLINE double sum_of_16_f64(const double *p) {
                     add_##name(x + q * apart, (real) c[q], tail, g + q % copies * groups, groups);                    \
             } else {                                                                                                  \
                 for (int q = 0; q < 4; q++, x += apart) {                                                             \
-                    double r = sum_##name(dot_##name(w, x, tail, groups)) - target[q], c = weight[q] * r;             \
+                    double r = sum_##name(halved_##name(dot_##name(w, x, tail, groups))) - target[q], c = weight[q] * r;             \
                     loss[0] += c * r;                                                                                 \
                     residual[0] += c;                                                                                 \
                     add_##name(x, (real) c, tail, g, groups);                                                         \
@@ -162,7 +207,7 @@ static CYTHON_INLINE double sum_of_16_f64(const double *p) {
 
 /* x.w of a row of any width, in four chains of sums; `last` is w[d - 16 : d], zero where it repeats whole groups of 16.
    By halves of the longest vectors: the memory's prefetching follows these better where rows are not aligned. */
-#define FASTGD_WIDE_DOT(name, real, vector, half, lanes)                                                              \
+#define FASTGD_WIDE_DOT(name, real, half, lanes)                                                                      \
     static CYTHON_INLINE real wide_dot_##name(const real *x, const real *w, const real *last, ptrdiff_t d) {         \
         half sums[4] = {{0}, {0}, {0}, {0}};                                                                          \
         ptrdiff_t whole = (d - 1) / 16 * 16, j = 0;                                                                   \
@@ -174,15 +219,12 @@ static CYTHON_INLINE double sum_of_16_f64(const double *p) {
         for (; j < whole; j += lanes)                                                                                 \
             sums[0] += *(const half *) (w + j) * *(const half *) (x + j);                                             \
         for (int k = 0; k < 16 / lanes; k++)                                                                          \
-            sums[k] += *(const half *) (last + k * lanes) * *(const half *) (x + d - 16 + k * lanes);                 \
-        vector both;                                                                                                  \
-        ((half *) &both)[0] = sums[0] + sums[1];                                                                      \
-        ((half *) &both)[1] = sums[2] + sums[3];                                                                      \
-        return sum_##name(both);                                                                                      \
+            sums[k % 4] += *(const half *) (last + k * lanes) * *(const half *) (x + d - 16 + k * lanes);             \
+        return sum_##name((sums[0] + sums[1]) + (sums[2] + sums[3]));                                                 \
     }
 
-FASTGD_WIDE_DOT(f32, float, sixteen_f, eight_f, 8)
-FASTGD_WIDE_DOT(f64, double, eight_d, four_d, 4)
+FASTGD_WIDE_DOT(f32, float, half_f32, FASTGD_HALF_FLOATS)
+FASTGD_WIDE_DOT(f64, double, half_f64, FASTGD_HALF_DOUBLES)
 
 /* g += sum_q c[q] x[q] over `height` rows, a literal, of any width. */
 #define FASTGD_WIDE_ADD(name, real, vector, lanes)                                                                    \
@@ -208,8 +250,8 @@ FASTGD_WIDE_DOT(f64, double, eight_d, four_d, 4)
                 g[j] += c[q] * x[q][j];                                                                               \
     }
 
-FASTGD_WIDE_ADD(f32, float, eight_f, 8)
-FASTGD_WIDE_ADD(f64, double, four_d, 4)
-FASTGD_SUM_FOURS(f32, float, sixteen_f, 16)
-FASTGD_SUM_FOURS(f64, double, eight_d, 8)
+FASTGD_WIDE_ADD(f32, float, half_f32, FASTGD_HALF_FLOATS)
+FASTGD_WIDE_ADD(f64, double, half_f64, FASTGD_HALF_DOUBLES)
+FASTGD_SUM_FOURS(f32, float, vector_f32, FASTGD_FLOATS)
+FASTGD_SUM_FOURS(f64, double, vector_f64, FASTGD_DOUBLES)
 #endif
