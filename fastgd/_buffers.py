@@ -111,7 +111,8 @@ def overlaps_itself(array: np.ndarray) -> bool:
     They do not if each stride is longer than all that the shorter ones span.
     """
     span = array.itemsize
-    for stride, length in sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True)):
+    axes = zip(array.strides, array.shape, strict=True)
+    for stride, length in sorted((abs(stride), length) for stride, length in axes):
         if length > 1:
             if stride < span:
                 return array.size > 0

@@ -235,15 +235,15 @@ class Optimizer(_updates.Stepper):
     # ---- saving and going on -------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """All that another optimiser of this class, on parameters of the same shapes, needs to go on with the same bits.
+        """What another optimiser of this class, on parameters of the same shapes, needs to go on with the same bits.
 
         Returns
         -------
         dict
             Plain names -> plain values: `optimizer`, the name of the class; `steps`; `param_groups.K.NAME`, the options
-            of group K, but an lr that is a function; `state.I.step` and `state.I.NAME`, copies of the state of parameter
-            I under PyTorch's names. It can be pickled, and stored by `np.savez(file, **state)`; what `np.load` gives back
-            can be loaded. Parameters are not part of it.
+            of group K, but an lr that is a function; `state.I.step` and `state.I.NAME`, copies of the state of
+            parameter I under PyTorch's names. It can be pickled, and stored by `np.savez(file, **state)`; what
+            `np.load` gives back can be loaded. Parameters are not part of it.
         """
         return {
             name: value.copy(order="K") if isinstance(value, np.ndarray) else value for name, value in self._entries()
@@ -356,11 +356,11 @@ class SGD(Optimizer):
     maximize : bool, default False
         Go uphill.
     check_finite : bool or "first", default True
-        A NaN or an infinity in a gradient is an error that names its parameter and index. Gradients of at most 256 KiB in
-        all are looked at before anything is changed. To read larger ones twice would take a fifth to a third of a step:
-        they are looked at as they are used, which costs nothing, and an element that is not finite changes neither its
-        parameter nor its state, while all others make the step; the error comes after it. "first" looks at all gradients
-        before anything is changed, whatever that costs. False looks at none.
+        A NaN or an infinity in a gradient is an error that names its parameter and index. Gradients of at most 256 KiB
+        in all are looked at before anything is changed. To read larger ones twice would take a fifth to a third of a
+        step: they are looked at as they are used, which costs nothing, and an element that is not finite changes
+        neither its parameter nor its state, while all others make the step; the error comes after it. "first" looks at
+        all gradients before anything is changed, whatever that costs. False looks at none.
 
     Raises
     ------
@@ -392,6 +392,7 @@ class SGD(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, int]:
+        """The velocity, with momentum."""
         return {"momentum_buffer": 0} if options["momentum"] else {}
 
 
@@ -445,6 +446,7 @@ class Adam(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, int]:
+        """Averages of the gradient and its square, and with amsgrad the largest of the latter."""
         return {"exp_avg": 0, "exp_avg_sq": 1} | ({"max_exp_avg_sq": 2} if options["amsgrad"] else {})
 
 
@@ -535,6 +537,7 @@ class Adagrad(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, int]:  # noqa: ARG003
+        """The sum of squares."""
         return {"sum": 0}
 
     def _start(self, parameter: _updates.Parameter, group: ParamGroup) -> None:
@@ -549,9 +552,9 @@ class RMSprop(Optimizer):
         v <- alpha v + (1 - alpha) g²,    g <- g / (sqrt(v) + eps)
         p <- p - lr g    or, with momentum,    b <- momentum b + g,  p <- p - lr b
 
-    Tieleman and Hinton, Lecture 6.5 (Coursera, 2012). Centred, v less the square of the gradient's own average takes the
-    place of v: Graves, Generating sequences with recurrent neural networks (2013), equations 38 to 41; where rounding
-    makes that negative it counts as zero, and not as NaN as in PyTorch.
+    Tieleman and Hinton, Lecture 6.5 (Coursera, 2012). Centred, v less the square of the gradient's own average takes
+    the place of v: Graves, Generating sequences with recurrent neural networks (2013), equations 38 to 41; where
+    rounding makes that negative it counts as zero, and not as NaN as in PyTorch.
 
     Parameters
     ----------
@@ -594,6 +597,7 @@ class RMSprop(Optimizer):
 
     @classmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, int]:
+        """The average of squares, the velocity with momentum, the average of gradients if it is centred."""
         momentum = {"momentum_buffer": 1} if options["momentum"] else {}
         return {"square_avg": 0} | momentum | ({"grad_avg": 2} if options["centered"] else {})
 
@@ -608,13 +612,13 @@ def constant(lr: float) -> Schedule:
 
 
 def exponential(lr: float, gamma: float) -> Schedule:
-    """lr gamma^step."""
+    """A geometric sequence: lr gamma^step."""
     lr, gamma = not_negative(lr, "lr"), as_number(gamma, "gamma", above=0.0)
     return lambda step: lr * gamma**step
 
 
 def step_decay(lr: float, every: int, gamma: float = 0.1) -> Schedule:
-    """lr times gamma for each `every` steps: lr gamma^floor(step / every)."""
+    """Times gamma every so many steps: lr gamma^floor(step / every)."""
     lr, gamma, every = not_negative(lr, "lr"), as_number(gamma, "gamma", above=0.0), as_positive_integer(every, "every")
     return lambda step: lr * gamma ** (step // every)
 
@@ -638,7 +642,7 @@ def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
 
 
 def inverse_scaling(lr: float, power: float = 0.5) -> Schedule:
-    """lr / (step + 1)^power, under which plain stochastic descent converges if 0.5 < power <= 1.
+    """A falling rate, lr / (step + 1)^power, under which plain stochastic descent converges if 0.5 < power <= 1.
 
     Robbins and Monro, A stochastic approximation method (1951).
     """

@@ -496,7 +496,10 @@ def sgd_step(
     p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float, momentum: float = 0.0,
     dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, maximize: bool = False,
 ) -> None:  # fmt: skip
-    """b <- momentum b + (1 - dampening) g, at first b = g; p <- p - lr b, or with nesterov p - lr (g + momentum b)."""
+    """Polyak's or Nesterov's momentum.
+
+    b <- momentum b + (1 - dampening) g, at first b = g; p <- p - lr b, or with nesterov p <- p - lr (g + momentum b).
+    """
     for j, d in enumerate(penalised(p, g, weight_decay, maximize)):
         if momentum:
             buffer = state["momentum_buffer"]
@@ -510,7 +513,7 @@ def adam_step(
     betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False,
     maximize: bool = False, decoupled: bool = False,
 ) -> None:  # fmt: skip
-    """m and v, decaying averages of g and g^2, free of their bias towards zero: p <- p - lr m / (sqrt(v) + eps).
+    """With decaying averages m of g and v of g^2, rid of their bias to zero: p <- p - lr m / (sqrt(v) + eps).
 
     Kingma and Ba (2015), algorithm 1; `decoupled` is AdamW, p <- (1 - lr weight_decay) p before it, of Loshchilov and
     Hutter (2019); with amsgrad the largest v so far takes its place, of Reddi, Kale and Kumar (2018).
@@ -532,7 +535,10 @@ def adagrad_step(
     p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float, lr_decay: float = 0.0,
     weight_decay: float = 0.0, eps: float = 1e-10, maximize: bool = False,
 ) -> None:  # fmt: skip
-    """s <- s + g^2; p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps). Duchi, Hazan and Singer (2011)."""
+    """With the sum s <- s + g^2: p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps).
+
+    Duchi, Hazan and Singer (2011).
+    """
     total = state["sum"]
     for j, d in enumerate(penalised(p, g, weight_decay, maximize)):
         total[j] += d * d
@@ -544,7 +550,7 @@ def rmsprop_step(
     eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False,
     maximize: bool = False,
 ) -> None:  # fmt: skip
-    """v <- alpha v + (1 - alpha) g^2; p <- p - lr b with b <- momentum b + g / (sqrt(v) + eps).
+    """With v <- alpha v + (1 - alpha) g^2: p <- p - lr b, b <- momentum b + g / (sqrt(v) + eps).
 
     Tieleman and Hinton (2012). Centred, v less the square of g's own average takes its place: Graves (2013), equations
     38 to 41. All steps are alike, whatever `t` is.

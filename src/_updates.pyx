@@ -433,7 +433,9 @@ cdef int flatten_like(tuple structure, value, list leaves, str path) except -1:
     keys, parts = structure
     if keys is None:
         if not isinstance(value, (list, tuple)) or len(value) != len(parts):
-            raise ValueError(f"{path} must be a list or tuple of {len(parts)}, as the parameters are, got {shown(value)}")
+            raise ValueError(
+                f"{path} must be a list or tuple of {len(parts)}, as the parameters are, got {shown(value)}"
+            )
         for k in range(len(parts)):
             flatten_like(parts[k], value[k], leaves, f"{path}[{k}]")
         return 0
@@ -534,8 +536,8 @@ cdef class Stepper:
         ------
         TypeError, ValueError
             If a gradient does not fit its parameter, or shares memory with one, or holds a NaN or an infinity; or if a
-            parameter was moved or made read-only. Nothing was changed then, except that of large gradients with elements
-            that are not finite all others were used (see `check_finite`); the message says so.
+            parameter was moved or made read-only. Nothing was changed then, except that of large gradients with
+            elements that are not finite all others were used (see `check_finite`); the message says so.
         """
         if self.busy:
             raise RuntimeError("this optimiser is in the midst of a step")
@@ -704,7 +706,7 @@ def refuse_nonfinite(Parameter parameter not None, Py_ssize_t place, str outcome
 cdef object gradient_left_in(Parameter parameter):
     if parameter.owner is None:
         raise TypeError(
-            f"parameter {parameter.name} is no PyTorch tensor, which would have its gradient in `grad`: call step(grads)"
+            f"parameter {parameter.name} is no PyTorch tensor, which has its gradient in `grad`: call step(grads)"
         )
     return parameter.owner.grad
 

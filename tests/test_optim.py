@@ -271,8 +271,8 @@ def test_ten_steps_are_pytorchs(name, options, dtype):
         np.testing.assert_allclose(p, q.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
-@each
-def test_defaults_are_pytorchs(name, options):
+@pytest.mark.parametrize("name", [name for name, _ in EACH])
+def test_defaults_are_pytorchs(name):
     torch = pytest.importorskip("torch")
     peer = getattr(torch.optim, name)([torch.zeros(1)])
     for option, value in make(name, np.zeros(1)).param_groups[0].items():
@@ -387,7 +387,7 @@ LAYOUTS = {
 @by_dtype
 @pytest.mark.parametrize("shape", [(5,), (4, 3), (2, 3, 4), (70, 60), (3, 1, 2), (0, 3)])
 def test_any_strides_in_place(shape, dtype, name, options):
-    """The bits are those of contiguous memory, for parameter and gradient in any two layouts; nothing beside it changes."""
+    """The bits are those of contiguous memory, for parameter and gradient in any two layouts; nothing else changes."""
     start, gradients = draw(shape, dtype, 1), [draw(shape, dtype, k) for k in (2, 3)]
     expected = start.copy()
     opt = make(name, expected, **options)
@@ -421,7 +421,8 @@ def test_a_number_is_a_parameter_too():
 
 
 def test_memory_of_others():
-    typed, raw, viewed = array.array("f", [1, 2, 3]), (ctypes.c_double * 3)(1, 2, 3), memoryview(bytearray(24)).cast("d")
+    typed, raw = array.array("f", [1, 2, 3]), (ctypes.c_double * 3)(1, 2, 3)
+    viewed = memoryview(bytearray(24)).cast("d")
     exported = np.ones(3)
     opt = optim.SGD([typed, raw, viewed, Exported(exported)], lr=1.0)
     opt.step([array.array("f", [1, 1, 1]), (ctypes.c_double * 3)(1, 1, 1), np.ones(3), Exported(np.ones(3))])
@@ -441,7 +442,7 @@ def test_structures_of_parameters():
     for wrong, message in [
         ({"layers": grads["layers"]}, r"grads must be a dict of 'layers', 'last', got a dict of 'layers'"),
         (grads | {"layers": grads["layers"][0]}, r"gradient 0 .* must have|grads\['layers'\]\[0\] must be a list"),
-        (grads | {"layers": [grads["layers"][0]]}, r"grads\['layers'\] must be a list or tuple of 2, .*got a list of 1"),
+        (grads | {"layers": [grads["layers"][0]]}, r"grads\['layers'\] must be a list or tuple of 2, .* a list of 1"),
         ([np.ones(2)], r"grads must be a dict of 'layers', 'last', got a list of 1"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -579,7 +580,7 @@ def test_what_is_not_finite_in_a_large_gradient_is_left_out(bad, name, options, 
             before, state = p.copy(), opt.state_dict()
             g = draw(n, dtype, 5)
             g[places] = bad
-            with pytest.raises(ValueError, match=f"gradient 0 holds {bad} at index 0; the step left such elements alone"):
+            with pytest.raises(ValueError, match=f"gradient 0 holds {bad} at index 0; the step left such elements"):
                 opt.step(g)
             other.step(g)
             assert opt.steps == 3
@@ -635,7 +636,8 @@ def test_schedules():
         (lambda: optim.constant(-1), ValueError, "lr"), (lambda: optim.exponential(1, 0), ValueError, "gamma"),
         (lambda: optim.step_decay(1, 0), ValueError, "every"), (lambda: optim.cosine(1, 1.5), TypeError, "steps"),
         (lambda: optim.cosine(1, 5, -1), ValueError, "lr_min"), (lambda: optim.warm_up("a", 5), TypeError, "schedule"),
-        (lambda: optim.warm_up(1.0, 0), ValueError, "steps"), (lambda: optim.inverse_scaling(1, -1), ValueError, "power"),
+        (lambda: optim.warm_up(1.0, 0), ValueError, "steps"),
+        (lambda: optim.inverse_scaling(1, -1), ValueError, "power"),
     ],
 )  # fmt: skip
 def test_schedules_that_are_refused(make_schedule, error, message):
@@ -749,7 +751,7 @@ def test_states_that_are_refused_change_nothing():
         (optim.Adam([p, np.zeros(2)], amsgrad=True).state_dict(), ValueError, "it must not have 'state.1.exp_avg'"),
         (scheduled, ValueError, "it has no 'param_groups.0.lr'"),
         (good | {"state.0.exp_avg": np.zeros((3, 2))}, ValueError, r"must have shape \(2, 3\), got \(3, 2\)"),
-        (good | {"state.0.exp_avg": np.zeros((2, 3), np.float32)}, TypeError, "must be an array of float64, got float32"),
+        (good | {"state.0.exp_avg": np.zeros((2, 3), np.float32)}, TypeError, "must be an array of float64, got fl"),
         (good | {"state.0.exp_avg": [[0.0]]}, TypeError, "must be an array of float64, got list"),
         (good | {"state.0.step": -1}, ValueError, r"state\['state.0.step'\] must be an integer of at least 0"),
         (good | {"steps": 1.5}, ValueError, r"state\['steps'\] must be an integer"),
@@ -791,7 +793,7 @@ def test_no_step_within_a_step():
 
 def test_ctrl_c_is_heard_in_time():
     """During steps of a tenth of a second, and the optimiser can go on."""
-    p = np.zeros(60_000_000, np.float32)
+    p = np.zeros(16_000_000)
     g = np.ones_like(p)
     opt = optim.Adam(p)
     opt.step(g)
