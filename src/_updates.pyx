@@ -31,6 +31,8 @@ cdef enum:
 SGD, ADAM, ADAGRAD, RMSPROP = range(4)
 
 cdef UpdateKernels *kernels
+cdef object buffers = None          # fastgd._buffers, which imports this module,
+cdef object as_number = None        # and of fastgd._validation
 
 
 def use(table):
@@ -47,6 +49,15 @@ cdef inline update_rule_fn kernel_of(int rule, bint is_float) noexcept nogil:
     if rule == 2:
         return kernels.adagrad_f32 if is_float else kernels.adagrad_f64
     return kernels.rmsprop_f32 if is_float else kernels.rmsprop_f64
+
+
+cdef int import_above() except -1:
+    """Modules that stand above this one, at first use: a step has no time for an import."""
+    global buffers, as_number
+    if buffers is None:
+        from fastgd import _buffers, _validation
+        buffers, as_number = _buffers, _validation.as_number
+    return 0
 
 
 # ---- arrays that are not contiguous ----------------------------------------------------------------------------------
@@ -199,6 +210,7 @@ cdef class Parameter:
     cdef Py_ssize_t itemsize
     cdef bint is_float
     cdef bint in_c_order
+    cdef bint in_f_order
     cdef char *data
     cdef char *state[STATES]
     cdef Grid *p_grid
@@ -215,6 +227,7 @@ cdef class Parameter:
         memset(self.state, 0, sizeof(self.state))
 
     def __init__(self, cnp.ndarray array not None, owner, str name not None, tuple slots not None):
+        import_above()
         self.array = array
         self.owner = owner
         self.name = name
@@ -224,6 +237,7 @@ cdef class Parameter:
         self.data = <char *> cnp.PyArray_DATA(array)
         self.order = tuple(sorted(range(array.ndim), key=lambda axis: (-abs(array.strides[axis]), axis)))
         self.in_c_order = cnp.PyArray_IS_C_CONTIGUOUS(array)
+        self.in_f_order = cnp.PyArray_IS_F_CONTIGUOUS(array)
         if not array.transpose(self.order).flags.c_contiguous:
             self.p_grid = new_grid()
             self.lay_out(array, self.p_grid)
@@ -289,7 +303,9 @@ cdef class Parameter:
                 refuse_gradient(g, self)
         self.g = <const char *> cnp.PyArray_DATA(g)
         self.g_is_dense = True
-        if not (self.in_c_order and cnp.PyArray_IS_C_CONTIGUOUS(g)):
+        if not (
+            (self.in_c_order and cnp.PyArray_IS_C_CONTIGUOUS(g)) or (self.in_f_order and cnp.PyArray_IS_F_CONTIGUOUS(g))
+        ):
             self.g_is_dense = g.transpose(self.order).flags.c_contiguous
             if not self.g_is_dense:
                 if self.g_grid == NULL:
@@ -300,11 +316,10 @@ cdef class Parameter:
 
     cdef object view_of(self, object gradient):
         """The gradient's memory as an array. That of a tensor is remembered: PyTorch's own way takes a microsecond."""
-        from fastgd import _buffers
         if gradient is self.seen and gradient is not None and gradient.data_ptr() == self.seen_place:
             return self.seen_view
-        view = _buffers.gradient_view(gradient, f"gradient {self.name}", self.array)
-        if _buffers.is_tensor(gradient):
+        view = buffers.gradient_view(gradient, f"gradient {self.name}", self.array)
+        if buffers.is_tensor(gradient):
             self.seen, self.seen_view, self.seen_place = gradient, view, gradient.data_ptr()
         return view
 
@@ -394,7 +409,6 @@ cdef class Group:
         """lr of the step after so many."""
         if self.schedule is None:
             return self.lr
-        from fastgd._validation import as_number
         return as_number(self.schedule(steps), f"lr({steps})", least=0.0)
 
     cdef void prepare(self, Update *rule, double lr, Py_ssize_t t) noexcept nogil:
@@ -437,12 +451,18 @@ cdef int flatten_like(tuple structure, value, list leaves, str path) except -1:
                 f"{path} must be a list or tuple of {len(parts)}, as the parameters are, got {shown(value)}"
             )
         for k in range(len(parts)):
-            flatten_like(parts[k], value[k], leaves, f"{path}[{k}]")
+            if parts[k] is None:
+                leaves.append(value[k])
+            else:
+                flatten_like(parts[k], value[k], leaves, f"{path}[{k}]")
         return 0
     if not isinstance(value, dict) or len(value) != len(keys) or not all([key in value for key in keys]):
         raise ValueError(f"{path} must be a dict of {', '.join(map(repr, keys))}, got {shown(value)}")
     for k in range(len(parts)):
-        flatten_like(parts[k], value[keys[k]], leaves, f"{path}[{keys[k]!r}]")
+        if parts[k] is None:
+            leaves.append(value[keys[k]])
+        else:
+            flatten_like(parts[k], value[keys[k]], leaves, f"{path}[{keys[k]!r}]")
     return 0
 
 
@@ -494,7 +514,7 @@ cdef class Stepper:
         self, list parameters not None, list groups not None, list members not None, tuple structure, int check
     ):
         cdef Py_ssize_t n = len(parameters)
-        self.parameters, self.groups, self.members = parameters, groups, members
+        self.parameters, self.groups, self.members = list(parameters), list(groups), list(members)
         self.structure = structure
         self.check = check
         self.is_flat = structure is not None and structure[0] is None and all([s is None for s in structure[1]])
@@ -538,6 +558,8 @@ cdef class Stepper:
             If a gradient does not fit its parameter, or shares memory with one, or holds a NaN or an infinity; or if a
             parameter was moved or made read-only. Nothing was changed then, except that of large gradients with
             elements that are not finite all others were used (see `check_finite`); the message says so.
+        KeyboardInterrupt
+            Within 50 ms, also in the midst of large parameters, of which a part has then made the step.
         """
         if self.busy:
             raise RuntimeError("this optimiser is in the midst of a step")
@@ -565,6 +587,8 @@ cdef class Stepper:
         for k in range(len(self.parameters)):
             parameter = self.parameters[k]
             parameter.check_place()
+            if len(items) != len(self.parameters):
+                raise RuntimeError("grads was changed during the step")
             if grads is None and items[k] is None:
                 continue
             parameter.take(items[k])
