@@ -296,7 +296,7 @@ class Optimizer(_updates.Stepper):
         for group, loaded in zip(self.param_groups, options, strict=True):
             group.configure(loaded)
         for k, parameter in enumerate(self._parameters):
-            parameter.steps = values[f"state.{k}.step"]
+            parameter.go_to(values[f"state.{k}.step"])
             for name, array in self._arrays(k):
                 array[...] = values[f"state.{k}.{name}"]
         self.go_to(values["steps"])

@@ -15,9 +15,10 @@ from libc.string cimport memcpy, memset
 
 from fastgd._types cimport Stretch, Update, UpdateKernels, finite_fn, update_rule_fn
 
-import numpy as np
-
 cnp.import_array()
+
+cdef object np                      # kept from the module's names
+import numpy as np
 
 cdef enum:
     SHORT = 1 << 13         # elements below which releasing the GIL costs more than it frees
@@ -204,7 +205,7 @@ cdef class Parameter:
     cdef readonly object owner
     cdef readonly str name
     cdef readonly dict states       # slot -> ndarray of the array's shape
-    cdef public Py_ssize_t steps
+    cdef readonly Py_ssize_t steps
     cdef tuple order                # its axes from the longest stride to the shortest
     cdef Py_ssize_t size
     cdef Py_ssize_t itemsize
@@ -248,6 +249,10 @@ cdef class Parameter:
     def __dealloc__(self):
         PyMem_RawFree(self.p_grid)
         PyMem_RawFree(self.g_grid)
+
+    def go_to(self, Py_ssize_t steps):
+        """Count steps from here on."""
+        self.steps = steps
 
     cdef int lay_out(self, cnp.ndarray array, Grid *grid) except -1:
         cdef int axis, k = 0
