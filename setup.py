@@ -21,8 +21,8 @@ DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
 JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
 
 # Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
-FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal")
-KERNELS = ("mse", "moments", "sparse", "sgd", "saga")
+FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_updates")
+KERNELS = ("mse", "moments", "sparse", "sgd", "saga", "updates")
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"x86-64-v3": ["-march=x86-64-v3"], "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
@@ -35,11 +35,18 @@ FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "
 KERNEL_FLAGS = ["--param", "max-completely-peel-times=7", "-fno-loop-unroll-and-jam"]
 # Entries of sparse rows are met one by one; gcc would put vectors of them together element by element. So it would of
 # the addresses of a panel's rows, which costs a quarter of the time; and it would make longer chains of their sums,
-# which are written as vectors in the order they need.
+# which are written as vectors in the order they need. An update goes through up to five arrays, and sees for itself
+# that no two of them meet before it takes vectors; and what it writes only where a gradient is finite must stay a
+# choice between two numbers, of which gcc would make branches. Elements have the same bits wherever in an array they
+# are, if the loops over vectors and those over what is left keep to one order of operations.
 KERNEL_FLAGS_OF = {
     "mse": ["-fno-associative-math"],
     "sparse": ["-fno-tree-vectorize"],
     "sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
+    "updates": [
+        "--param", "vect-max-version-for-alias-checks=40", "-fno-thread-jumps", "-fno-tree-pre",
+        "-fno-associative-math",
+    ],
 }
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:

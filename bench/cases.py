@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from problems import Data
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "UPDATES", "UPDATE_RATE", "Case"]
+
+
+#: lr of update rules.
+UPDATE_RATE = 1e-3
+
+#: Name of the rule, as fastgd and PyTorch have it -> options.
+UPDATES: dict[str, dict[str, float]] = {
+    "SGD": {"momentum": 0.9}, "Adam": {}, "AdamW": {}, "Adagrad": {}, "RMSprop": {},
+}  # fmt: skip
 
 
 class Case(NamedTuple):
@@ -49,6 +58,15 @@ def optimum(data: Data) -> np.ndarray:
         total += (X - means).T @ (X - means)
         products += (X - means).T @ (y - target_mean)
     return np.linalg.solve(total, products)
+
+
+def moved(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Data], np.ndarray]:
+    """Parameters after the first step of an update rule, which X, of one row, is the gradient for."""
+    return lambda data: data.w.astype(np.float64) - UPDATE_RATE * by(data.X[0].astype(np.float64))
+
+
+def decayed(data: Data) -> np.ndarray:
+    return moved(np.sign)(data) - UPDATE_RATE * 0.01 * data.w
 
 
 def nothing(data: Data) -> np.ndarray:
@@ -96,5 +114,10 @@ CASES = {
     "SGD epoch": Case(sample, excess, NEAR),
     "SGD epoch in stretches": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
+    "update: SGD": Case(moved(lambda g: g), relative, SUMS, reads=False),
+    "update: Adam": Case(moved(np.sign), relative, SUMS, reads=False),
+    "update: AdamW": Case(decayed, relative, SUMS, reads=False),
+    "update: Adagrad": Case(moved(np.sign), relative, SUMS, reads=False),
+    "update: RMSprop": Case(moved(lambda g: 10 * np.sign(g)), relative, SUMS, reads=False),
     "engine overhead": Case(nothing, relative, SUMS, reads=False),
 }

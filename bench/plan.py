@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import contest
+from cases import UPDATES
 from problems import Problem, dense, sparse
 
 __all__ = ["PLANS", "Entry", "compared"]
@@ -29,6 +30,13 @@ def both(
 
 TINY = Problem("tiny", 4, 2, "float64")
 SMALL = Problem("small", 442, 10, "float64")
+#: Parameters and their gradient, which is the only row.
+PARAMETERS = [
+    Problem("parameters", 1, 100, "float32"),
+    Problem("parameters", 1, 1_000_000, "float32"),
+    Problem("parameters", 1, 1_000_000, "float64"),
+]
+RULES = tuple(f"update: {name}" for name in UPDATES)
 #: As users of statistics have them.
 REGRESSIONS = [
     SMALL,
@@ -62,6 +70,7 @@ FULL = [
     *both("in memory", [20, 100], ("SGD epoch", "SGD epoch in stretches")),
     *(Entry(problem, ("fit",)) for problem in REGRESSIONS),
     *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
+    *(Entry(problem, RULES) for problem in PARAMETERS),
     Entry(BLOCKS, ("engine overhead",)),
     Entry(BLOCKS, ("engine overhead",), all_cores=True),
     *both("in memory", [16, 32, 100, 250, 500, 1_000], ("gradient",), all_cores=True),
@@ -73,6 +82,7 @@ QUICK = [
     Entry(Problem("quick", 2_000, 20, "float32"), ("gradient", "step", "moments", "SGD epoch")),
     Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
     Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
+    Entry(PARAMETERS[0], RULES),
     Entry(BLOCKS, ("engine overhead",)),
     Entry(Problem("quick", 50_000, 100, "float32"), ("gradient",), all_cores=True),
 ]
@@ -88,6 +98,7 @@ COMPARED = [
     Entry(dense("in L3", 20, "float64"), ("moments", "SGD epoch")),
     Entry(dense("in L3", 250, "float64"), ("moments",)),
     Entry(SPARSE[0], ("sparse gradient",)),
+    *(Entry(problem, ("update: SGD", "update: Adam")) for problem in PARAMETERS[:2]),
     Entry(BLOCKS, ("engine overhead",)),
 ]
 

@@ -41,6 +41,13 @@ def case(name: str) -> Callable[[Row], bool]:
     return lambda row: row["case"] == name
 
 
+def updates(parameters: int) -> Callable[[Row], bool]:
+    """Rows of update rules on so many float32."""
+    return lambda row: (
+        row["case"].startswith("update") and row["problem"]["d"] == parameters and row["problem"]["dtype"] == "float32"
+    )
+
+
 def times(peer: str) -> Callable[[Row], float | None]:
     return lambda row: ratio(row, peer)
 
@@ -89,6 +96,9 @@ TARGETS = [
     Target("fit, 442×10: time of scikit-learn's Ridge", fits(10), times("scikit-learn Ridge"), 8.0),
     Target("fit, 1,000,000×20 and 100,000×100: the fastest other's time", fits(20, 100), times_of_best, 2.0),
     Target("fit, 20,000×1,000: the fastest other's time", fits(1_000), times_of_best, 1.2),
+    Target("update rules, 100 parameters: PyTorch's time", updates(100), times("PyTorch"), 20.0),
+    Target("update rules, 10^6 parameters: PyTorch fused's time", updates(1_000_000), times("PyTorch fused"), 1.0),
+    Target("update rules, 10^6 parameters: PyTorch's time", updates(1_000_000), times("PyTorch"), 5.0),
     Target("engine overhead: passes over all blocks in 30 µs", case("engine overhead"), passes_in_30_us, 1.0),
 ]
 

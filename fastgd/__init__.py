@@ -13,6 +13,7 @@ except ImportError as error:
         "`pip install .`, and import fastgd from another directory"
     ) from None
 
+from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
 from fastgd.errors import ConvergenceWarning, DivergenceError
@@ -33,5 +34,6 @@ __all__ = [
     "mse",
     "mse_grad",
     "mse_value_and_grad",
+    "optim",
     "show_config",
 ]

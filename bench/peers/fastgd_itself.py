@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
+from cases import UPDATE_RATE, UPDATES
 from contest import Run
 from problems import Data
 
@@ -71,7 +74,14 @@ def engine(data: Data) -> Run:
     return Run(lambda: sum_blocks(blocks, lambda rows, out: None, size, threads))
 
 
+def update(data: Data, rule: str, options: dict[str, float]) -> Run:
+    w, g = data.w.copy(), data.X[0]
+    step = getattr(fg.optim, rule)([w], UPDATE_RATE, **options).step
+    return Run(lambda: step([g]), lambda _: w.copy())
+
+
 RUNS = {
+    **{f"update: {rule}": partial(update, rule=rule, options=options) for rule, options in UPDATES.items()},
     "gradient": gradient,
     "gradient function": gradient_function,
     "step": step,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from cases import UPDATE_RATE, UPDATES
 from contest import Run
 from problems import Data
 
@@ -77,7 +80,16 @@ def sparse_gradient(data: Data) -> Run:
     return Run(lambda: (XT @ (X @ w - y)).mul_(scale))
 
 
+def update(data: Data, rule: str, options: dict[str, Any]) -> Run:
+    """As its users call it: with a gradient that is in place, and nothing said of how the step is to be made."""
+    w = torch.from_numpy(data.w.copy())
+    w.grad = torch.from_numpy(data.X[0])
+    step = getattr(torch.optim, rule)([w], UPDATE_RATE, **options).step
+    return Run(step, lambda _: w.numpy().copy())
+
+
 RUNS = {
+    **{f"update: {rule}": partial(update, rule=rule, options=options) for rule, options in UPDATES.items()},
     "gradient": gradient,
     "gradient function": gradient_function,
     "step": step,
