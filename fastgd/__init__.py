@@ -16,8 +16,9 @@ except ImportError as error:
 from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
-from fastgd.errors import ConvergenceWarning, DivergenceError
+from fastgd.errors import ConvergenceWarning, DivergenceError, NewerFormatError
 from fastgd.fit import Moments, fit
+from fastgd.io import load
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
@@ -29,8 +30,10 @@ __all__ = [
     "FitResult",
     "Iterate",
     "Moments",
+    "NewerFormatError",
     "__version__",
     "fit",
+    "load",
     "mse",
     "mse_grad",
     "mse_value_and_grad",

@@ -30,8 +30,10 @@ __all__ = [
     "as_vector",
     "as_weights",
     "check_out",
+    "column_names",
     "kernel_dtype",
     "refuse_nonfinite",
+    "refuse_other_names",
     "refuse_overlap",
 ]
 
@@ -64,6 +66,33 @@ def from_frame(frame: Any, name: str) -> np.ndarray:
         if getattr(dtype, "kind", "O") not in "buif":
             raise TypeError(f"{name} must hold real numbers, but its column {column!r} has dtype {dtype}")
     return frame.to_numpy(np.float64, na_value=np.nan)
+
+
+def column_names(X: Any) -> tuple[str, ...] | None:
+    """The names of the columns of a frame of pandas or polars, or a table of Arrow, if they all are strings."""
+    names = getattr(X, "column_names", None) or getattr(X, "columns", None)
+    if names is None:
+        return None
+    names = tuple(names)
+    return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def refuse_other_names(X: Any, expected: tuple[str, ...] | None, name: str = "X") -> None:
+    """Raise ValueError if the columns of a frame have names, but not those, or not in that order."""
+    names = None if expected is None else column_names(X)
+    if expected is None or names is None or names == expected:
+        return
+    missing = [column for column in expected if column not in names]
+    if missing:
+        raise ValueError(f"{name} lacks the column {missing[0]!r} of the fit")
+    unknown = [column for column in names if column not in expected]
+    if unknown:
+        raise ValueError(f"{name} has a column {unknown[0]!r} that was not in the fit")
+    place = next((k for k, pair in enumerate(zip(names, expected, strict=False)) if pair[0] != pair[1]), len(expected))
+    raise ValueError(
+        f"{name} must have the columns of the fit in their order, but its column {place} is {names[place]!r}; take "
+        "the columns feature_names of it"
+    )
 
 
 def kernel_dtype(dtype: np.dtype) -> np.dtype:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ConvergenceWarning", "DivergenceError"]
+__all__ = ["ConvergenceWarning", "DivergenceError", "NewerFormatError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -39,6 +39,10 @@ class DivergenceError(ArithmeticError):
         self.max_lr = max_lr
         self.w = w
         self.loss = loss
+
+
+class NewerFormatError(ValueError):
+    """A file that a later version of fastgd has written, in a format that this one does not know."""
 
 
 class ConvergenceWarning(UserWarning):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -181,6 +181,7 @@ def fit(
     given["max_iter"] = validate.as_positive_integer(max_iter, "max_iter")
     tol = None if tol is None else validate.as_number(tol, "tol", least=0)
     patience = validate.as_positive_integer(patience, "patience")
+    names = validate.column_names(X)
     X = validate.as_matrix(X)
     columns = validate.as_targets(y, len(X))
     n_targets = None if columns is None else len(columns)
@@ -189,6 +190,8 @@ def fit(
     if X_val is not None or y_val is not None:
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
     results = []
+    asked = {**given, "solver": solver, "tol": tol, "patience": patience}
+    asked |= {"l2": validate.as_number(l2, "l2", least=0), "fit_intercept": bool(fit_intercept)}
     given["shared"] = None if columns is None else {}
     with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
         for place, target in enumerate([y] if columns is None else columns):
@@ -206,7 +209,8 @@ def fit(
                 callback=seen,
             )
             results.append(fit_target(objective, solver, options, monitor))
-    return results[0] if columns is None else side_by_side(results)
+    result = results[0] if columns is None else side_by_side(results)
+    return replace(result, feature_names=names, options=asked)
 
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
@@ -365,4 +369,6 @@ class Moments(SecondMoments):
             lr=None,
             n_passes=0,
         )
-        return as_result(outcome, Choice("moments", "of moments alone"), history, self.n_features, np.dtype(np.float64))
+        choice = Choice("moments", "of moments alone")
+        result = as_result(outcome, choice, history, self.n_features, np.dtype(np.float64))
+        return replace(result, options={"l2": l2, "fit_intercept": fit_intercept})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -60,6 +61,13 @@ class FitResult:
         ``iteration``, ``loss`` (F), ``grad_norm`` (Euclidean, in the user's units) and ``seconds``; entry k after k
         iterations, so entry 0 is the start. With a validation set also ``val_loss``. Of several targets, ``loss`` and
         ``val_loss`` are sums in which a target that has ended keeps its last value.
+    feature_names : tuple of str or None
+        The names of the columns, if X was a frame or a table whose names are all strings; `predict` then takes frames
+        with these columns alone, in this order.
+    categories : dict of tuple of str, or None
+        Where columns of X stand for the values of a text column: its name, and its values in the order of the columns.
+    options : dict
+        What `fit` was asked for: every argument that is a number, a flag or a word.
 
     Of several targets, `n_iter` and `optimality` are the largest, `n_passes` and `gap_bound` sums, and `converged` says
     whether all have.
@@ -78,6 +86,9 @@ class FitResult:
     optimality: float
     gap_bound: float
     history: dict[str, np.ndarray] = field(repr=False)
+    feature_names: tuple[str, ...] | None = field(default=None, repr=False)
+    categories: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __eq__(self, other: object) -> bool:
         """Whether every field is the same; NaN is the same as NaN."""
@@ -118,8 +129,9 @@ class FitResult:
         Raises
         ------
         TypeError, ValueError
-            If X has the wrong dtype or number of columns, or holds NaN or an infinity.
+            If X has the wrong dtype or number of columns, columns of other names, or holds NaN or an infinity.
         """
+        validate.refuse_other_names(X, self.feature_names)
         X = validate.as_matrix(X, n_features=len(self.coef))
         dtype = np.result_type(validate.kernel_dtype(X.dtype), self.coef.dtype)
         predict = predict_sparse if isinstance(X, CSR) else predict_dense
@@ -128,6 +140,50 @@ class FitResult:
         if not np.isfinite(out).all():
             validate.refuse_nonfinite(X=X)
         return out
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, for `fastgd.load`: safetensors, with all that this result holds, to the bit.
+
+        The file is written beside, synced to the disk and renamed: a process that is killed at any moment, and a reader
+        at any moment, finds the old file or the new one. A link is followed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            By convention ``NAME.safetensors``.
+
+        Raises
+        ------
+        ImportError
+            If safetensors is not installed, the extra ``io``.
+        OSError
+            If it cannot be written; what was there is there still.
+        """
+        from fastgd import io  # which knows of results
+
+        io.save(self, path)
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the predictions as an ONNX graph, for other programs and languages: y = X coef + intercept.
+
+        The graph has an input ``X`` of shape (n_samples, n_features) and an output ``y`` as of `predict`, both in the
+        dtype of `coef`; names of columns, if known, stand in its metadata as JSON under ``feature_names``. It is
+        checked by ``onnx.checker`` and written as `save` does.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        ImportError
+            If onnx is not installed, the extra of the same name.
+        OSError
+            If it cannot be written; what was there is there still.
+        """
+        from fastgd import io
+
+        io.save_onnx(self, path)
 
 
 def counted(number: int, noun: str) -> str:
@@ -187,6 +243,9 @@ def side_by_side(results: list[FitResult]) -> FitResult:
         optimality=max(r.optimality for r in results),
         gap_bound=sum(r.gap_bound for r in results),
         history=history,
+        feature_names=results[0].feature_names,
+        categories=results[0].categories,
+        options=results[0].options,
     )
 
 

@@ -25,6 +25,15 @@ settings.load_profile("fixed")
 FOLDER = Path(fastgd.__file__).resolve().parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="how often test_io.py kills what saves, and what fits")
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--kills")
+
+
 def pytest_report_header() -> str:
     return f"fastgd: {fastgd.__version__} from {FOLDER}"
 
