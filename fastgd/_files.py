@@ -20,7 +20,7 @@ import numpy as np
 from fastgd._version import __version__
 from fastgd.errors import NewerFormatError
 
-__all__ = ["pack", "read_file", "replace_file", "require_safetensors", "unpack", "write_file"]
+__all__ = ["as_bytes", "pack", "read_file", "replace_file", "require_safetensors", "unpack", "write_file"]
 
 #: Keys that stand for what JSON does not have: a tensor by its name, a float that is not finite.
 TENSOR, FLOAT = "$tensor", "$float"
@@ -139,8 +139,13 @@ def checksum(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
     """CRC-32 of the metadata and of the tensors' names and bytes."""
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(tensors):
-        crc = zlib.crc32(np.ascontiguousarray(tensors[name]).data.cast("B"), zlib.crc32(name.encode(), crc))
+        crc = zlib.crc32(as_bytes(tensors[name]), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """The bytes of the elements, in row order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 # ---- trees of values -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastgd import _validation as validate
+from fastgd._checkpoint import checkpoint_of
 from fastgd._held_out import HeldOut
 from fastgd._progress import watched
 from fastgd.errors import ConvergenceWarning
@@ -60,6 +62,9 @@ def fit(
     patience: int = 10,
     callback: Callable[[Iterate], Any] | None = None,
     progress: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: float = 30.0,
+    resume: bool = False,
     n_threads: int | None = None,
 ) -> FitResult:
     """Fit a linear model by least squares: the w, b that minimise F(w, b).
@@ -134,6 +139,17 @@ def fit(
         which "gd", "cg" and "fista" else need not do.
     progress : bool, default False
         Show a bar with iteration, loss and optimality; needs rich, the extra ``cli``.
+    checkpoint : str or path-like, optional
+        A file that holds the state of a long fit, and in the end its result, so that a fit that was interrupted, killed
+        or lost its machine goes on; needs safetensors, the extra ``io``. It is replaced as a whole: a kill at any
+        moment leaves the last good one. "moments" has no state on the way and begins anew.
+    every : float, default 30.0
+        Seconds after which the state is written again, at an iteration's end.
+    resume : bool, default False
+        Go on from the checkpoint, if there is one: the result then has the bits that it would have had without the
+        interruption, `history`'s ``seconds`` apart. A checkpoint of other data, options, another version or instruction
+        set is refused, as is one without a callback or bar in a fit that has one, because that finds iterates in
+        another way; so is one that is there without `resume`. The callback sees what comes after it.
     n_threads : int, optional
         Threads a pass may use; results have the same bits for any number.
 
@@ -151,13 +167,17 @@ def fit(
     DivergenceError
         If the lr of "gd" is not below 2/λmax, or what takes its place with momentum, before the first step; or if the
         loss of a descent passes 10^3 times its start.
+    FileExistsError
+        If the checkpoint is there and `resume` is False.
     ImportError
-        If a progress bar is asked for and rich is not installed.
+        If a progress bar is asked for and rich is not installed, or a checkpoint and safetensors is not.
 
     Warns
     -----
     ConvergenceWarning
         If the fit ended without having converged, unless `tol` is 0, or a callback or the validation set ended it.
+    RuntimeWarning
+        If a checkpoint could not be written, because the disk is full; the fit goes on.
 
     Examples
     --------
@@ -189,12 +209,15 @@ def fit(
     held_out = None
     if X_val is not None or y_val is not None:
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
-    results = []
     asked = {**given, "solver": solver, "tol": tol, "patience": patience}
     asked |= {"l2": validate.as_number(l2, "l2", least=0), "fit_intercept": bool(fit_intercept)}
+    data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+    watches = callback is not None or validate.as_flag(progress, "progress")
+    keeper = checkpoint_of(checkpoint, every, resume, asked | {"callback or progress": watches}, data)
+    fitted = [] if keeper is None else keeper.finished
     given["shared"] = None if columns is None else {}
-    with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
-        for place, target in enumerate([y] if columns is None else columns):
+    with watched(callback, progress, given["max_iter"]) as seen:
+        for place, target in list(enumerate([y] if columns is None else columns))[len(fitted) :]:
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
             options = Options(
                 w0=starts[place], tol=DEFAULT_TOL[objective.dtype] if tol is None else tol, **given
@@ -207,24 +230,29 @@ def fit(
                 val_loss=None if held_out is None else partial(held_out.loss, place),
                 patience=patience,
                 callback=seen,
+                keeper=keeper,
             )
-            results.append(fit_target(objective, solver, options, monitor))
+            fitted.append(fit_target(objective, solver, options, monitor))
+            if keeper is not None:
+                keeper.take(fitted, last=place + 1 == len(starts), alone=not given["shared"])
+    for complaint in filter(None, (complaint for _, complaint in fitted)):
+        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    results = [result for result, _ in fitted]
     result = results[0] if columns is None else side_by_side(results)
     return replace(result, feature_names=names, options=asked)
 
 
-def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
-    """Fit one vector of targets."""
+def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> tuple[FitResult, str]:
+    """Fit one vector of targets: the result, and what is to be warned of, if anything."""
     choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
+    complaint = ""
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
-        warnings.warn(
+        complaint = (
             f"the fit ended with optimality {outcome.optimality:.3g}, above tol={options.tol:g} "
-            f"({choice.solver}: {outcome.stop_reason})",
-            ConvergenceWarning,
-            stacklevel=3,
+            f"({choice.solver}: {outcome.stop_reason})"
         )
-    return as_result(outcome, choice, monitor.history, objective.n_features, objective.dtype)
+    return as_result(outcome, choice, monitor.history, objective.n_features, objective.dtype), complaint
 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:

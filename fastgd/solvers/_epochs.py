@@ -117,6 +117,8 @@ class Epochs:
         Pieces of the order hold whole batches, as far as the data is not converted piece by piece.
     """
 
+    FIXED = frozenset({"objective", "targets", "batch_size", "weight", "neighbours_alike", "whole"})
+
     def __init__(
         self, objective: MSE, seed: int, weight: float, *, targets: bool = True, batch_size: int = 1
     ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from fastgd.errors import DivergenceError
 from fastgd.objective import MSE, column_moments
 from fastgd.solvers._certificate import Geometry, judge, length, shortest
+from fastgd.solvers._state import Keeper, Loop
 
 __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
 
@@ -88,6 +89,15 @@ class History:
         self.grad_norm.extend(grad_norm)
         self.seconds.extend(before + (time.perf_counter() - self.start - before) * shares)
 
+    def put_back(self, columns: dict[str, np.ndarray], val_loss: list[float]) -> None:
+        """Have these columns and none before; the clock goes on from their last second."""
+        self.loss, self.grad_norm, self.seconds, self.val_loss = Column(), Column(), Column(), val_loss
+        for name, values in columns.items():
+            getattr(self, name).extend(values[:-1])
+            for value in values[-1:].tolist():
+                getattr(self, name).append(value)
+        self.start = time.perf_counter() - (self.seconds[-1] if self.seconds else 0.0)
+
     def arrays(self) -> dict[str, np.ndarray]:
         columns = {
             "iteration": np.arange(len(self.loss)),
@@ -159,7 +169,16 @@ class Monitor:
         Iterations without a lower validation loss after which the descent ends.
     callback : callable, optional
         Called with an `Iterate` after each; a true result or StopIteration ends the descent.
+    keeper : Keeper, optional
+        Of the states of its loops, for a checkpoint.
     """
+
+    FIXED = frozenset(
+        {
+            "objective", "tol", "max_iter", "l1", "val_loss", "patience", "callback", "keeper", "history",
+            "extra_passes", "_geometry",
+        }
+    )
 
     def __init__(
         self,
@@ -171,7 +190,9 @@ class Monitor:
         val_loss: Callable[[np.ndarray], float] | None = None,
         patience: int = 10,
         callback: Callable[[Iterate], Any] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
+        self.keeper = keeper
         self.objective = objective
         self.tol, self.max_iter, self.l1 = tol, max_iter, l1
         self.val_loss, self.patience, self.callback = val_loss, patience, callback
@@ -203,6 +224,15 @@ class Monitor:
     @geometry.setter
     def geometry(self, geometry: Geometry) -> None:
         self._geometry = geometry
+
+    @property
+    def knows_geometry(self) -> bool:
+        """Whether it needs no pass for it any more."""
+        return self._geometry is not None
+
+    def loop(self) -> Loop:
+        """Of a solver's loops the next one, whose state can be kept; see `_state`."""
+        return Loop(self)
 
     @property
     def plain(self) -> bool:
@@ -351,7 +381,8 @@ class Monitor:
         return f"the validation loss has not fallen for {self.patience} iterations"
 
     def _called(self, w: np.ndarray, loss: float) -> str:
-        if self.callback is None:
+        seen_before = self.keeper is not None and self.keeper.pending is not None
+        if self.callback is None or seen_before:
             return ""
         d = self.objective.n_features
         iterate = Iterate(

@@ -28,6 +28,8 @@ class WorkingSet:
         In which the parameters are.
     """
 
+    FIXED = frozenset({"objective", "coordinates"})
+
     def __init__(self, objective: MSE, coordinates: Coordinates) -> None:
         self.objective, self.coordinates = objective, coordinates
         self.columns = np.empty(0, np.intp)

@@ -83,6 +83,8 @@ class Descent:
     w0 : ndarray
     """
 
+    FIXED = frozenset({"objective", "coordinates", "image"})
+
     def __init__(self, objective: MSE, coordinates: Coordinates, w0: np.ndarray) -> None:
         self.objective, self.coordinates = objective, coordinates
         self.image = np.empty(len(w0))
@@ -201,6 +203,8 @@ class Descent:
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Descend along conjugate directions, each iteration one pass over X."""
     descent = Descent(objective, Jacobi(monitor.geometry), options.w0)
+    loop = monitor.loop()
+    loop.resumed(descent)
     while True:
         reason = monitor.see(descent.w, descent.loss, descent.gradient())
         if not descent.exact and (reason or descent.flat or monitor.n_iter % PERIOD == 0):
@@ -213,6 +217,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         if reason:
             break
         descent.step()
+        loop.keep(descent)
     reason += in_words(descent)
     return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound())
 

@@ -150,7 +150,12 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
     least, stalls, most = np.inf, 0, len(problem.objective.X) // ROWS_PER_COLUMN
     costly = max(CHEAP_BYTES, problem.objective.X.nbytes // PRODUCTS_SHARE)
     scout = Scout(problem)
-    while not (reason := monitor.see(point.w, point.loss, point.grad)):
+    loop = monitor.loop()
+    point, held, scout, least, stalls, costly = loop.resumed(point, held, scout, least, stalls, costly)
+    while True:
+        loop.keep(point, held, scout, least, stalls, costly)
+        if reason := monitor.see(point.w, point.loss, point.grad):
+            break
         slack = slack_outside(held, point, problem)
         wanting = int(np.count_nonzero(slack < 0))
         if FEW_COLUMNS < wanting < most and not scout.settled and not len(held.columns):
@@ -187,6 +192,8 @@ def slack_outside(held: WorkingSet, point: Point, problem: Problem) -> np.ndarra
 
 class Scout:
     """Accelerated steps over all columns, until most zeros are those of the step before."""
+
+    FIXED = frozenset({"problem"})
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.lipschitz, self.n_steps = problem, 2.0, 0
@@ -252,7 +259,9 @@ def by_steps(
     """
     largest = problem.coordinates.lipschitz(problem.objective, rtol=CAUTION - 1)
     steps = Acceleration(problem.penalty, CAUTION * largest)
-    for step in count(1):
+    loop = monitor.loop()
+    point, steps, first = loop.resumed(point, steps, 1)
+    for step in count(first):
         new = problem.near(steps.next(point.u, point.slope))
         if tol > 0 and np.array_equal(new.w, point.w):
             return point, "the parameters stopped changing"
@@ -261,6 +270,7 @@ def by_steps(
             break
         if reason := monitor.see(point.w, point.loss, point.grad):
             return point, reason
+        loop.keep(point, steps, step + 1)
     return point, ""
 
 
@@ -274,6 +284,8 @@ class Acceleration:
     lipschitz : float
         No less than the largest eigenvalue of the Hessian.
     """
+
+    FIXED = frozenset({"penalty"})
 
     def __init__(self, penalty: np.ndarray, lipschitz: float) -> None:
         self.penalty, self.lr = penalty, 1 / lipschitz if lipschitz > 0 else 1.0

@@ -194,6 +194,8 @@ class FixedStep:
     nesterov : bool
     """
 
+    FIXED = frozenset({"lr", "max_lr", "momentum", "nesterov"})
+
     def __init__(self, lr: float, max_lr: float, momentum: float, nesterov: bool) -> None:
         self.lr, self.max_lr, self.momentum, self.nesterov = lr, max_lr, momentum, nesterov
         self.change: np.ndarray | None = None
@@ -246,6 +248,7 @@ class Backtracking:
     """
 
     max_lr = float("nan")
+    FIXED: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.lr = CUT    # of standardised columns, the eigenvalues are 2 or more on average
@@ -271,6 +274,7 @@ class BarzilaiBorwein:
     """
 
     max_lr = float("nan")
+    FIXED: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.lr, self.following = 1.0, 1.0
@@ -310,12 +314,15 @@ def descend(
         return look_at(objective, frame, u, frame.parameters(u))
 
     point = look_at(objective, frame, frame.standardised(options.w0), options.w0) if start is None else start
+    loop = monitor.loop()
+    point, rule = loop.resumed(point, rule)
     while not (reason := monitor.see(point.w, point.loss, point.grad, lr=rule.lr, max_lr=rule.max_lr)):
         following = rule.advance(point, look)
         if options.tol > 0 and np.array_equal(following.w, point.w):
             reason = "the parameters stopped changing"
             break
         point = following
+        loop.keep(point, rule)
     bound = gap_bound(objective, point, spectrum)
     return monitor.outcome(point.w, point.loss, reason, lr=rule.lr, gap_bound=bound)
 

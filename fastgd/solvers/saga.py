@@ -94,7 +94,10 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     auto, last, stalled = isinstance(options.lr, str), Direction(), 0
     metric = Metric.standard(objective, monitor.geometry) if auto else Metric.plain(objective.n_features)
     descent = Descent(objective, options, metric, monitor.geometry.weight)
+    loop = monitor.loop()
+    at, last, stalled, descent = loop.resumed(at, last, stalled, descent)
     while not reason:
+        loop.keep(at, last, stalled, descent)
         if auto and monitor.n_iter == 0 and not options.w0.any():
             w = descent.towards_targets()
             new = Point(w, *evaluate(objective, w, options.l1))
@@ -137,6 +140,8 @@ class Descent:
     rate : float
         Twice the step size.
     """
+
+    FIXED = frozenset({"objective", "metric", "l1", "w0", "clamps", "passes"})
 
     def __init__(self, objective: MSE, options: Options, metric: Metric, weight: float) -> None:
         self.objective, self.metric, self.l1, self.w0 = objective, metric, options.l1, options.w0

@@ -55,6 +55,8 @@ class Schedule:
         At the start.
     """
 
+    FIXED: frozenset[str] = frozenset()
+
     def __init__(self, name: str, rate: float, power_t: float, loss: float) -> None:
         self.name, self.first, self.rate, self.power_t = name, rate, rate, power_t
         self.epoch, self.least, self.stalled, self.slowed = 1, loss, 0, 0
@@ -80,6 +82,8 @@ class Schedule:
 
 class Average:
     """The mean of the epochs' means."""
+
+    FIXED: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.epochs, self.coef, self.intercept = 0, np.empty(0), 0.0
@@ -108,7 +112,10 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     schedule = Schedule(options.schedule, first_rate(objective, options, metric), options.power_t, loss)
     epochs = Epochs(objective, options.random_state, monitor.geometry.weight, batch_size=options.batch_size)
     state, average = _saga.State(*metric.centred(w, objective.n_features)), Average()
+    loop = monitor.loop()
+    w, loss, grad, schedule, epochs, state, average = loop.resumed(w, loss, grad, schedule, epochs, state, average)
     while not reason:
+        loop.keep(w, loss, grad, schedule, epochs, state, average)
         w, loss, grad = epoch(epochs, state, average, metric, schedule.rate, options)
         monitor.extra_passes += 1
         if diverged(monitor, loss):

@@ -1,0 +1,183 @@
+"""Checkpoints: a file from which an interrupted fit goes on, to the bits of one that was not interrupted.
+
+It holds what the fit is of, the targets that are finished, and the state of the loop that finds the next one
+(`solvers/_state.py`). When the fit has ended, it holds the result.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastgd import _kernels
+from fastgd import _validation as validate
+from fastgd._csr import CSR
+from fastgd._files import as_bytes, read_file, require_safetensors, write_file
+from fastgd._version import __version__
+from fastgd.io import result_from, tree_of
+from fastgd.result import FitResult
+
+__all__ = ["Checkpoint", "checkpoint_of"]
+
+KIND, VERSION = "fastgd checkpoint", 1
+#: Bytes of rows whose checksum is taken at once.
+PIECE = 1 << 20
+
+
+class Checkpoint:
+    """The checkpoint of one fit: the `Keeper` of its solvers' loops, and the results of the targets that are finished.
+
+    Parameters
+    ----------
+    path : str
+    every : float
+        Seconds between two states.
+    about : dict of dict
+        What the fit is of: its options, and its data by their checksums.
+
+    Attributes
+    ----------
+    finished : list of (FitResult, str)
+        For each target that is finished the result, and what is to be warned of.
+    """
+
+    def __init__(self, path: str, every: float, about: dict[str, dict[str, Any]]) -> None:
+        self.path, self.every, self.about = path, every, about
+        self.finished: list[tuple[FitResult, str]] = []
+        self.loops = 0
+        self.pending: dict[str, Any] | None = None
+        self.last = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep a state."""
+        return time.monotonic() - self.last >= self.every
+
+    def write(self, state: dict[str, Any] | None) -> None:
+        """Put this state in the file's place, or none, between targets. A disk that is full does not end the fit."""
+        tree = {
+            "about": self.about,
+            "finished": [[tree_of(result), complaint] for result, complaint in self.finished],
+            "state": state,
+        }
+        try:
+            write_file(self.path, KIND, VERSION, tree)
+        except OSError as error:
+            warnings.warn(f"the checkpoint {self.path} was not written: {error}", RuntimeWarning, stacklevel=2)
+        self.last = time.monotonic()
+
+    def take(self, finished: list[tuple[FitResult, str]], *, last: bool, alone: bool) -> None:
+        """Take in a target that is finished, the last one of these.
+
+        One that is not `alone`, but has left something for the others, is found anew with them: till all are finished
+        the file stays as it is.
+        """
+        if not alone:
+            self.every = math.inf
+        if alone or last:
+            self.finished, self.loops = finished, 0
+            self.write(None)
+
+    def go_on(self) -> None:
+        """Take up what the file holds.
+
+        Raises
+        ------
+        ValueError
+            If the file is none of this fit, and then with the first thing in which the two differ.
+        """
+        tree = read_file(self.path, KIND, VERSION)
+        if tree.keys() != {"about", "finished", "state"}:
+            raise ValueError(f"{self.path} is damaged: it does not hold what a checkpoint does")
+        refuse_other_fit(self.path, tree["about"], self.about)
+        self.finished = [(result_from(result), complaint) for result, complaint in tree["finished"]]
+        self.pending = tree["state"]
+
+
+def checkpoint_of(
+    path: Any, every: Any, resume: Any, options: dict[str, Any], data: dict[str, Any]
+) -> Checkpoint | None:
+    """The checkpoint that a fit of these data with these options is to have; None without a path.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file and the fit is not to go on from it.
+    FileNotFoundError
+        If there is no such directory.
+    ImportError
+        If safetensors is not installed.
+    TypeError, ValueError
+        If an argument is not what it must be, the solver keeps no state with these options, or the file is a checkpoint
+        of another fit.
+    """
+    every = validate.as_number(every, "every", least=0)
+    resume = validate.as_flag(resume, "resume")
+    if path is None:
+        if resume:
+            raise ValueError("resume=True needs the file to go on from, checkpoint=PATH")
+        return None
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"checkpoint must be a path or None, got {path!r}")
+    path = os.fspath(path)
+    require_safetensors("checkpoint=")
+    if options["solver"] == "sgd" and options["momentum"] > 0:
+        raise ValueError("checkpoint cannot be had with solver='sgd' and a momentum, whose velocity is not kept yet")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"checkpoint={path!r} is in a directory that is not there")
+    if os.path.lexists(path) and not resume:
+        raise FileExistsError(f"checkpoint={path!r} is there: resume=True goes on from it; else remove it")
+    checkpoint = Checkpoint(path, every, about(options, data))
+    if os.path.lexists(path):
+        checkpoint.go_on()
+    return checkpoint
+
+
+# ---- what a fit is of ------------------------------------------------------------------------------------------------
+
+
+def about(options: dict[str, Any], data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All that the bits of a fit depend on."""
+    return {
+        "version": {"fastgd": __version__},
+        "machine": {"instruction set": _kernels.current},
+        "option": dict(options),
+        "data": {name: in_short(values, name) for name, values in data.items()},
+    }
+
+
+def in_short(values: Any, name: str) -> str | None:
+    """Dtype, shape and the checksum of all bytes."""
+    if values is None:
+        return None
+    if not isinstance(values, (CSR, np.ndarray)):
+        values = validate.as_csr(values, name) if validate.is_sparse(values) else validate.as_array(values, name)
+    if isinstance(values, CSR):
+        parts = ", ".join(f"{checksum(array):08x}" for array in values.arrays)
+        return f"sparse {values.dtype} of shape {values.shape} with checksums {parts}"
+    return f"{values.dtype} of shape {values.shape} with checksum {checksum(values):08x}"
+
+
+def checksum(array: np.ndarray) -> int:
+    """CRC-32 of the elements in row order: some three times a pass, and no copy of the whole."""
+    crc, rows = 0, max(1, PIECE // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        crc = zlib.crc32(as_bytes(array[start : start + rows]), crc)
+    return crc
+
+
+def refuse_other_fit(path: str, there: Any, here: dict[str, dict[str, Any]]) -> None:
+    """Raise ValueError with the first thing in which the fit of a checkpoint differs from this one."""
+    for kind, facts in here.items():
+        for name, value in facts.items():
+            found = there[kind].get(name)
+            if found != value:
+                what = f"the {kind} {name}" if kind != "data" else name
+                raise ValueError(f"{path} is a checkpoint of another fit: {what} was {found!r} there, and is {value!r}")
