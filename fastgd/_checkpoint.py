@@ -82,7 +82,7 @@ class Checkpoint:
         if not alone:
             self.every = math.inf
         if alone or last:
-            self.finished, self.loops = finished, 0
+            self.finished, self.loops = list(finished), 0
             self.write(None)
 
     def go_on(self) -> None:
@@ -103,8 +103,8 @@ class Checkpoint:
 
 def checkpoint_of(
     path: Any, every: Any, resume: Any, options: dict[str, Any], data: dict[str, Any]
-) -> Checkpoint | None:
-    """The checkpoint that a fit of these data with these options is to have; None without a path.
+) -> Checkpoint:
+    """The checkpoint that a fit of these data with these options is to have.
 
     Raises
     ------
@@ -121,9 +121,7 @@ def checkpoint_of(
     every = validate.as_number(every, "every", least=0)
     resume = validate.as_flag(resume, "resume")
     if path is None:
-        if resume:
-            raise ValueError("resume=True needs the file to go on from, checkpoint=PATH")
-        return None
+        raise ValueError("resume=True needs the file to go on from, checkpoint=PATH")
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"checkpoint must be a path or None, got {path!r}")
     path = os.fspath(path)

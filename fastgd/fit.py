@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -211,13 +211,16 @@ def fit(
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
     asked = {**given, "solver": solver, "tol": tol, "patience": patience}
     asked |= {"l2": validate.as_number(l2, "l2", least=0), "fit_intercept": bool(fit_intercept)}
-    data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
-    watches = callback is not None or validate.as_flag(progress, "progress")
-    keeper = checkpoint_of(checkpoint, every, resume, asked | {"callback or progress": watches}, data)
-    fitted = [] if keeper is None else keeper.finished
+    keeper = None
+    if checkpoint is not None or resume is not False:
+        facts = asked | {"callback or progress": callback is not None or validate.as_flag(progress, "progress")}
+        data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
+        keeper = checkpoint_of(checkpoint, every, resume, facts, data)
+    fitted = [] if keeper is None else list(keeper.finished)
     given["shared"] = None if columns is None else {}
-    with watched(callback, progress, given["max_iter"]) as seen:
-        for place, target in list(enumerate([y] if columns is None else columns))[len(fitted) :]:
+    with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
+        for place in range(len(fitted), len(starts)):
+            target = y if columns is None else columns[place]
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
             options = Options(
                 w0=starts[place], tol=DEFAULT_TOL[objective.dtype] if tol is None else tol, **given
@@ -232,17 +235,24 @@ def fit(
                 callback=seen,
                 keeper=keeper,
             )
-            fitted.append(fit_target(objective, solver, options, monitor))
+            fitted.append(fit_target(objective, solver, options, monitor, names, asked))
             if keeper is not None:
                 keeper.take(fitted, last=place + 1 == len(starts), alone=not given["shared"])
-    for complaint in filter(None, (complaint for _, complaint in fitted)):
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
+    for _, complaint in fitted:
+        if complaint:
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=2)
     results = [result for result, _ in fitted]
-    result = results[0] if columns is None else side_by_side(results)
-    return replace(result, feature_names=names, options=asked)
+    return results[0] if columns is None else side_by_side(results)
 
 
-def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> tuple[FitResult, str]:
+def fit_target(
+    objective: MSE,
+    solver: str,
+    options: Options,
+    monitor: Monitor,
+    names: tuple[str, ...] | None,
+    asked: dict[str, Any],
+) -> tuple[FitResult, str]:
     """Fit one vector of targets: the result, and what is to be warned of, if anything."""
     choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
@@ -252,7 +262,8 @@ def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) 
             f"the fit ended with optimality {outcome.optimality:.3g}, above tol={options.tol:g} "
             f"({choice.solver}: {outcome.stop_reason})"
         )
-    return as_result(outcome, choice, monitor.history, objective.n_features, objective.dtype), complaint
+    columns = objective.n_features, objective.dtype, names
+    return as_result(outcome, choice, monitor.history, columns, asked), complaint
 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
@@ -293,7 +304,15 @@ def starts_from(w0: Any, n_features: int, fit_intercept: bool, n_targets: int | 
     return starts
 
 
-def as_result(outcome: Outcome, choice: Choice, history: History, n_features: int, dtype: np.dtype) -> FitResult:
+def as_result(
+    outcome: Outcome,
+    choice: Choice,
+    history: History,
+    columns: tuple[int, np.dtype, tuple[str, ...] | None],
+    asked: dict[str, Any],
+) -> FitResult:
+    """The result of a fit with these options to columns of this number, dtype, and names."""
+    n_features, dtype, names = columns
     return FitResult(
         coef=outcome.w[:n_features].astype(dtype),
         intercept=float(outcome.w[n_features]) if len(outcome.w) > n_features else 0.0,
@@ -308,6 +327,8 @@ def as_result(outcome: Outcome, choice: Choice, history: History, n_features: in
         optimality=outcome.optimality,
         gap_bound=outcome.gap_bound,
         history=history.arrays(),
+        feature_names=names,
+        options=asked,
     )
 
 
@@ -398,5 +419,5 @@ class Moments(SecondMoments):
             n_passes=0,
         )
         choice = Choice("moments", "of moments alone")
-        result = as_result(outcome, choice, history, self.n_features, np.dtype(np.float64))
-        return replace(result, options={"l2": l2, "fit_intercept": fit_intercept})
+        columns = self.n_features, np.dtype(np.float64), None
+        return as_result(outcome, choice, history, columns, {"l2": l2, "fit_intercept": fit_intercept})

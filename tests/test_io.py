@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -127,7 +129,6 @@ def test_other_readers_find_the_coefficients(tmp_path):
 
 
 def test_the_names_of_frames_are_kept_and_checked():
-    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
     X, y = problem()
     names = ("a", "b", "c", "d")
     columns = {name: X[:, k] for k, name in enumerate(names)}

@@ -1,0 +1,446 @@
+"""Checkpoints: an interrupted fit that goes on ends with the bits of one that was not interrupted."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import fastgd as fg
+from fastgd import _checkpoint, _files, _kernels
+from fastgd.solvers import _epochs, cg, fista
+from fastgd.solvers import _state as state
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastgd.ConvergenceWarning")
+
+
+def problem(n=400, d=30, targets=None, dtype=np.float64, seed=0):
+    """Correlated columns, so that no method ends at once."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, d)) @ rng.standard_normal((d, d))
+    y = X @ rng.standard_normal((d, targets or 1)) + rng.standard_normal((n, targets or 1))
+    return X.astype(dtype), (y if targets else y[:, 0]).astype(dtype)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(name="interrupted")
+def interrupted_fit(tmp_path, monkeypatch):
+    """Fit, kill the fit after so many states were written, and go on; the result, and whether it came to the kill."""
+    write, turns = _checkpoint.Checkpoint.write, count()
+
+    def run(X, y, after, **options):
+        path = tmp_path / f"{next(turns)}.ckpt"
+        written = count(1)
+
+        def dying(self, *arguments):
+            write(self, *arguments)
+            if next(written) == after:
+                raise Killed
+
+        with monkeypatch.context() as patched:
+            patched.setattr(_checkpoint.Checkpoint, "write", dying)
+            try:
+                fg.fit(X, y, **options, checkpoint=path, every=0)
+                came = False
+            except Killed:
+                came = True
+        result = fg.fit(X, y, **options, checkpoint=path, every=0, resume=True)
+        assert differences(fg.fit(X, y, **options, checkpoint=path, resume=True), result) == []     # the file has it
+        return result, came
+
+    return run
+
+
+def bits(value):
+    """Something that is equal for values of the same type and bits alone."""
+    if isinstance(value, np.ndarray):
+        return value.dtype, value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return [(key, bits(item)) for key, item in value.items() if key != "seconds"]
+    return type(value), repr(value)
+
+
+def differences(a, b):
+    """The names of the fields that are not the same to the bit, seconds apart."""
+    return [f.name for f in fields(fg.FitResult) if bits(getattr(a, f.name)) != bits(getattr(b, f.name))]
+
+
+def watching(_):
+    """A callback, for the sake of which iterates are made one by one."""
+
+
+FITS = {
+    "cg": {"solver": "cg"},
+    "cg beyond": {"solver": "cg", "tol": 0, "max_iter": 70},
+    "cg watched": {"solver": "cg", "callback": watching, "l2": 0.1, "fit_intercept": False},
+    "gd": {"solver": "gd", "max_iter": 30},
+    "gd watched": {"solver": "gd", "max_iter": 30, "callback": watching},
+    "gd by number": {"solver": "gd", "lr": 1e-4, "max_iter": 30, "callback": watching},
+    "Polyak": {"solver": "gd", "momentum": 0.5, "max_iter": 30, "callback": watching},
+    "Nesterov": {"solver": "gd", "momentum": 0.5, "nesterov": True, "max_iter": 30, "callback": watching},
+    "growing momentum": {"solver": "gd", "nesterov": True, "max_iter": 60},
+    "backtracking": {"solver": "gd", "lr": "backtracking", "max_iter": 30},
+    "bb": {"solver": "gd", "lr": "bb", "max_iter": 60},
+    "fista": {"solver": "fista", "l1": 0.1},
+    "fista by steps": {"solver": "fista", "l1": 0.1, "tol": 0, "max_iter": 30},
+    "fista without l1": {"solver": "fista", "max_iter": 40, "l2": 0.1},
+    "sgd": {"solver": "sgd", "max_iter": 20, "tol": 0},
+    "sgd to a tolerance": {"solver": "sgd", "tol": 1e-2, "max_iter": 50},
+    "sgd in batches": {"solver": "sgd", "batch_size": 7, "average": False, "l1": 0.1, "max_iter": 15},
+    "sgd adaptive": {"solver": "sgd", "lr": 1e-4, "schedule": "adaptive", "max_iter": 20, "tol": 0},
+    "sgd invscaling": {"solver": "sgd", "schedule": "invscaling", "random_state": 3, "max_iter": 12},
+    "saga": {"solver": "saga", "max_iter": 20, "tol": 0},
+    "saga with l1": {"solver": "saga", "l1": 0.1, "max_iter": 12, "random_state": 7},
+    "saga by number": {"solver": "saga", "lr": 1e-5, "max_iter": 12},
+    "auto": {},
+    "moments": {"solver": "moments"},
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted):
+    X, y = problem(dtype=dtype)
+    whole = fg.fit(X, y, **FITS[name])
+    came = []
+    for after in (1, 2, 3, 11):
+        result, killed = interrupted(X, y, after, **FITS[name])
+        assert differences(result, whole) == [], after
+        came.append(killed)
+    assert came[0]
+
+
+@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "saga", "auto", "moments"])
+def test_so_does_one_of_several_targets(name, interrupted):
+    X, y = problem(targets=3)
+    whole = fg.fit(X, y, **FITS[name])
+    states = whole.n_iter
+    for after in (1, states + 1, states + 3, 2 * states + 2):
+        assert differences(interrupted(X, y, after, **FITS[name])[0], whole) == [], after
+
+
+@pytest.mark.parametrize("name", ["cg watched", "gd", "fista", "sgd in batches", "saga"])
+def test_so_does_one_with_weights_a_start_and_a_validation_set(name, interrupted):
+    X, y = problem(600)
+    rng = np.random.default_rng(1)
+    options = FITS[name] | {
+        "sample_weight": rng.uniform(0, 2, 400), "w0": rng.standard_normal(30), "X_val": X[400:], "y_val": y[400:],
+        "patience": 4,
+    }
+    whole = fg.fit(X[:400], y[:400], **options)
+    for after in (1, 3, 7):
+        assert differences(interrupted(X[:400], y[:400], after, **options)[0], whole) == [], after
+
+
+@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "saga"])
+def test_so_does_one_of_sparse_rows_and_one_of_integers(name, interrupted):
+    X, y = problem()
+    X[np.random.default_rng(2).random(X.shape) < 0.7] = 0
+    for data in (scipy.sparse.csr_array(X), scipy.sparse.csc_array(X), X.astype(np.int8), np.asfortranarray(X)):
+        whole = fg.fit(data, y, **FITS[name])
+        assert differences(interrupted(data, y, 4, **FITS[name])[0], whole) == []
+
+
+@pytest.mark.parametrize("after", [1, 3, 7, 9, 11])
+@pytest.mark.parametrize("most", [None, 0, fista.MOST_BYTES])
+def test_loops_within_loops_go_on_too(after, most, interrupted, monkeypatch):
+    """Of fista: columns that enter in turn, after a look around; with steps over all of them in the end, or amid."""
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((2000, 300))
+    y = X @ (rng.standard_normal(300) * (rng.random(300) < 0.3)) + rng.standard_normal(2000)
+    if most is not None:
+        monkeypatch.setattr(fista, "MOST_BYTES", most)
+        monkeypatch.setattr(fista, "CHEAP_BYTES", 0)
+        monkeypatch.setattr(fista, "PRODUCTS_SHARE", 1 << 40)
+        monkeypatch.setattr(fista, "TRIAL_STEPS", 4)
+    whole = fg.fit(X, y, l1=0.05, tol=1e-14)
+    result, killed = interrupted(X, y, after, l1=0.05, tol=1e-14)
+    assert killed or (most is None and after > whole.n_iter)
+    assert differences(result, whole) == []
+
+
+def test_a_fit_that_is_handed_over_is_handed_over_again(interrupted, monkeypatch):
+    monkeypatch.setattr(cg, "moments_seconds", lambda _: 0.0)
+    monkeypatch.setattr(cg, "FEW", 1)
+    X, y = problem(targets=2)
+    whole = fg.fit(X, y, solver="cg")
+    assert "handed over" in whole.stop_reason
+    for after in (1, 10, 15, 16, 17):
+        assert differences(interrupted(X, y, after, solver="cg")[0], whole) == [], after
+
+
+def test_orders_of_rows_that_are_made_by_stretches_go_on(interrupted, monkeypatch):
+    monkeypatch.setattr(_epochs, "CACHED", 1 << 10)
+    monkeypatch.setattr(_epochs, "ORDERED", 100)
+    X, y = problem(1000)
+    for name in ("sgd", "saga"):
+        whole = fg.fit(X, y, **FITS[name])
+        assert differences(interrupted(X, y, 5, **FITS[name])[0], whole) == []
+
+
+def test_it_may_be_interrupted_again_and_again(tmp_path):
+    X, y = problem()
+    for name in ("gd by number", "sgd", "saga"):
+        options, path = FITS[name] | {"callback": watching}, tmp_path / f"{name}.ckpt"
+        whole = fg.fit(X, y, **options)
+
+        def interrupt(iterate):
+            if iterate.iteration == at[0]:
+                at[0] += 4
+                raise KeyboardInterrupt
+
+        at, interrupts = [2], 0
+        while True:
+            try:
+                result = fg.fit(X, y, **options | {"callback": interrupt}, checkpoint=path, every=0, resume=True)
+                break
+            except KeyboardInterrupt:
+                interrupts += 1
+        assert interrupts > 2
+        assert differences(result, whole) == []
+
+
+def test_the_callback_sees_every_iterate_once(tmp_path):
+    X, y = problem()
+    seen = []
+
+    def see(iterate):
+        seen.append(iterate.iteration)
+        if iterate.iteration == 5 and seen.count(5) == 1:
+            raise KeyboardInterrupt
+
+    options = {"solver": "sgd", "tol": 0, "max_iter": 9, "callback": see, "checkpoint": tmp_path / "c", "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(X, y, **options)
+    fg.fit(X, y, **options, resume=True)
+    assert seen == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]    # the one that it was interrupted in is made again
+
+
+def test_seconds_go_on(tmp_path):
+    X, y = problem()
+
+    def interrupt(iterate):
+        time.sleep(0.01)
+        if iterate.iteration == 5:
+            raise KeyboardInterrupt
+
+    options = {"solver": "gd", "tol": 0, "max_iter": 9, "checkpoint": tmp_path / "c", "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(X, y, **options, callback=interrupt)
+    seconds = fg.fit(X, y, **options, callback=watching, resume=True).history["seconds"]
+    assert seconds[4] > 0.04
+    assert (np.diff(seconds) >= 0).all()
+
+
+def test_a_warning_is_given_again(tmp_path):
+    X, y = problem()
+    options = {"solver": "gd", "max_iter": 5, "checkpoint": tmp_path / "c"}
+    with pytest.warns(fg.ConvergenceWarning) as first:
+        fg.fit(X, y, **options)
+    with pytest.warns(fg.ConvergenceWarning) as again:
+        fg.fit(X, y, **options, resume=True)
+    assert [str(w.message) for w in first] == [str(w.message) for w in again]
+    assert first[0].filename == again[0].filename == __file__
+
+
+def test_states_are_written_as_often_as_asked_for(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write", lambda _, state: written.append(state))
+    X, y = problem()
+    fg.fit(X, y, solver="gd", tol=0, max_iter=20, callback=watching, checkpoint=tmp_path / "c", every=1e6)
+    assert written == [None]
+    fg.fit(X, y, solver="gd", tol=0, max_iter=20, callback=watching, checkpoint=tmp_path / "d", every=0)
+    assert len(written) == 22
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+X, y = problem(60, 4)
+BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watching}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_iter": 7}, "the option max_iter was 6 there, and is 7"),
+        ({"lr": 2e-3}, "the option lr was 0.001 there, and is 0.002"),
+        ({"lr": "auto"}, "the option lr was 0.001 there, and is 'auto'"),
+        ({"tol": None}, "the option tol was 0.0 there, and is None"),
+        ({"l2": 1}, "the option l2 was 0.0 there, and is 1.0"),
+        ({"fit_intercept": False}, "the option fit_intercept was True there, and is False"),
+        ({"momentum": 0.5}, "the option momentum was 0.0 there, and is 0.5"),
+        ({"patience": 3}, "the option patience was 10 there, and is 3"),
+        ({"solver": "cg", "lr": "auto"}, "the option lr was|the option solver was 'gd' there, and is 'cg'"),
+        ({"callback": None}, "the option callback or progress was True there, and is False"),
+        ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) with checksum \w+' there, and is"),
+        ({"sample_weight": np.ones(60)}, "sample_weight was None there, and is 'float64 of shape"),
+        ({"X_val": X, "y_val": y}, "X_val was None there, and is 'float64 of shape"),
+        ({"X": X.astype(np.float32)}, "X was 'float64 of shape .* there, and is 'float32 of shape"),
+        ({"X": X[:59], "y": y[:59]}, r"X was 'float64 of shape \(60, 4\) .* there, and is 'float64 of shape \(59, 4\)"),
+        ({"X": X[::-1]}, "X was 'float64"),
+        ({"y": np.nextafter(y, np.where(np.arange(60) == 30, np.inf, y))}, "y was 'float64"),
+        ({"X": scipy.sparse.csr_array(X)}, "X was 'float64 .* there, and is 'sparse float64 of shape"),
+    ],
+)
+def test_a_checkpoint_of_another_fit_is_refused(tmp_path, change, words):
+    options = {"X": X, "y": y, **BASE, "checkpoint": tmp_path / "c"}
+    fg.fit(**options)
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises(ValueError, match=f"{re.escape(str(tmp_path / 'c'))} is a checkpoint of another fit: {words}"):
+        fg.fit(**options | change, resume=True)
+    assert (tmp_path / "c").read_bytes() == before
+
+
+def test_threads_and_layout_make_no_other_fit(tmp_path):
+    r = fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", n_threads=1)
+    assert fg.fit(np.asfortranarray(X), y, **BASE, checkpoint=tmp_path / "c", resume=True, n_threads=2) == r
+
+
+def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
+    fg.fit(X, y, **BASE, checkpoint=tmp_path / "c")
+    with monkeypatch.context() as patched:
+        patched.setattr(_checkpoint, "__version__", "9.9")
+        with pytest.raises(ValueError, match=r"the version fastgd was '.*' there, and is '9.9'"):
+            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(_kernels, "current", "abacus")
+        with pytest.raises(ValueError, match=r"the machine instruction set was '.*' there, and is 'abacus'"):
+            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+def test_a_file_that_is_there_is_not_lost(tmp_path):
+    path = tmp_path / "c"
+    path.write_text("something dear")
+    with pytest.raises(FileExistsError, match=r"c' is there: resume=True goes on from it; else remove it"):
+        fg.fit(X, y, **BASE, checkpoint=path)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))} is no fastgd checkpoint file"):
+        fg.fit(X, y, **BASE, checkpoint=path, resume=True)
+    assert path.read_text() == "something dear"
+    fg.fit(X, y).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="is no fastgd checkpoint file, but a fastgd model file"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "model", resume=True)
+
+
+def test_a_checkpoint_that_is_cut_short_is_an_error(tmp_path):
+    fg.fit(X, y, **BASE, checkpoint=tmp_path / "c")
+    content = (tmp_path / "c").read_bytes()
+    for size in range(0, len(content), 997):
+        (tmp_path / "c").write_bytes(content[:size])
+        with pytest.raises(ValueError, match="cut short"):
+            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, {"state": None})
+    with pytest.raises(ValueError, match="does not hold what a checkpoint does"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+def test_a_later_version_of_the_format_is_named(tmp_path):
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION + 1, {})
+    with pytest.raises(fg.NewerFormatError, match="version 2 of the fastgd checkpoint format"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"resume": True}, ValueError, "resume=True needs the file to go on from, checkpoint=PATH"),
+        ({"checkpoint": 3}, TypeError, "checkpoint must be a path or None, got 3"),
+        ({"checkpoint": "c", "every": -1}, ValueError, "every must be a finite number of at least 0, got -1"),
+        ({"checkpoint": "c", "every": "often"}, TypeError, "every must be a finite number"),
+        ({"checkpoint": "c", "resume": 1}, TypeError, "resume must be True or False, got 1"),
+        ({"checkpoint": "no/such/c"}, FileNotFoundError, "checkpoint='no/such/c' is in a directory that is not there"),
+        ({"checkpoint": "c", "solver": "sgd", "momentum": 0.5}, ValueError, "with solver='sgd' and a momentum"),
+    ],
+)
+def test_bad_arguments_are_named(tmp_path, monkeypatch, options, error, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(words)):
+        fg.fit(X, y, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_safetensors_it_says_so_before_the_fit(tmp_path):
+    code = "import sys, fastgd as fg\nsys.modules['safetensors'] = None\nfg.fit([[0.], [1.]], [1., 2.], checkpoint='c')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "ImportError: checkpoint= needs safetensors: pip install 'fastgd[io]'"
+
+
+def test_a_full_disk_does_not_end_the_fit(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(RuntimeWarning, match="was not written: .*No space left"):
+        r = fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", every=0)
+    monkeypatch.undo()
+    assert differences(r, fg.fit(X, y, **BASE)) == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_says_not_what_of_it_is_state_is_an_error():
+    class Forgotten:
+        pass
+
+    with pytest.raises(TypeError, match="Forgotten has no FIXED"):
+        state.state_of([1, Forgotten()])
+
+
+def test_scalars_keep_their_types():
+    kept = state.state_of((1, 1.5, np.float64(1.5), np.float32(0.1), None, True, "a", np.arange(3)))
+    tensors = {}
+    back = _files.unpack(_files.pack(kept, "", tensors), tensors)
+    types = [int, float, np.float64, np.float32, type(None), bool, str, np.ndarray]
+    assert [type(item) for item in state.restored([], back)] == types
+
+
+# ---- kills -----------------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys, warnings, numpy as np, fastgd as fg
+sys.path.insert(0, sys.argv[1])
+import test_checkpoint as t
+warnings.simplefilter("ignore")
+X, y = t.problem()
+print("ready", flush=True)
+for name in t.KILLED:
+    r = fg.fit(X, y, **t.FITS[name], checkpoint=f"{name}.ckpt", every=0, resume=True)
+    r.save(f"{name}.model")
+"""
+KILLED = ("cg beyond", "gd watched", "bb", "fista by steps", "sgd", "saga")
+
+
+def test_kill_9_during_fits_leaves_good_checkpoints(tmp_path, kills):
+    """Kill at random; whenever all fits have ended, compare with those that were not interrupted, and begin anew."""
+    data = problem()
+    whole = {name: fg.fit(*data, **FITS[name]) for name in KILLED}
+    arguments = [sys.executable, "-c", SCRIPT, os.fspath(Path(__file__).parent)]
+    rng, killed = np.random.default_rng(0), 0
+    while killed < kills or list(tmp_path.glob("*.ckpt")):
+        with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            if killed < kills:
+                time.sleep(rng.uniform(0, 0.3))
+                process.send_signal(signal.SIGKILL)
+        killed += process.returncode == -signal.SIGKILL
+        assert process.returncode in (0, -signal.SIGKILL)
+        models = {path.stem: fg.load(path) for path in tmp_path.glob("*.model")}    # the last good file always loads
+        for name, model in models.items():
+            assert differences(model, whole[name]) == []
+        for path in tmp_path.glob("*.ckpt"):
+            _files.read_file(path, _checkpoint.KIND, _checkpoint.VERSION)
+        if len(models) == len(KILLED):
+            for path in tmp_path.iterdir():
+                path.unlink()
