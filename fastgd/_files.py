@@ -20,7 +20,9 @@ import numpy as np
 from fastgd._version import __version__
 from fastgd.errors import NewerFormatError
 
-__all__ = ["as_bytes", "pack", "read_file", "replace_file", "require_safetensors", "unpack", "write_file"]
+__all__ = ["AnyPath", "as_bytes", "pack", "read_file", "replace_file", "require_safetensors", "unpack", "write_file"]
+
+AnyPath = str | os.PathLike[str]
 
 #: Keys that stand for what JSON does not have: a tensor by its name, a float that is not finite.
 TENSOR, FLOAT = "$tensor", "$float"
@@ -33,7 +35,7 @@ serial = itertools.count()
 # ---- whole files -----------------------------------------------------------------------------------------------------
 
 
-def write_file(path: str | os.PathLike[str], kind: str, version: int, tree: dict[str, Any]) -> None:
+def write_file(path: AnyPath, kind: str, version: int, tree: dict[str, Any]) -> None:
     """Write a tree of values and arrays, see `pack`.
 
     Raises
@@ -50,7 +52,7 @@ def write_file(path: str | os.PathLike[str], kind: str, version: int, tree: dict
     replace_file(path, save(tensors, metadata | {"crc32": checksum(metadata, tensors)}))
 
 
-def read_file(path: str | os.PathLike[str], kind: str, version: int) -> dict[str, Any]:
+def read_file(path: AnyPath, kind: str, version: int) -> dict[str, Any]:
     """The tree of values and arrays in a file of this kind, of this version or an older one.
 
     Raises
@@ -101,7 +103,7 @@ def check_format(path: str, found: str, kind: str, version: int) -> None:
         )
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
+def replace_file(path: AnyPath, content: bytes) -> None:
     """Put the content in the file's place: a reader, and a crash at any moment, finds the old one or the new one.
 
     It is written beside, and synced to the disk before it takes the name; then the directory is synced, so that the

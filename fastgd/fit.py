@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -13,6 +12,7 @@ import numpy as np
 
 from fastgd import _validation as validate
 from fastgd._checkpoint import checkpoint_of
+from fastgd._files import AnyPath
 from fastgd._held_out import HeldOut
 from fastgd._progress import watched
 from fastgd.errors import ConvergenceWarning
@@ -62,7 +62,7 @@ def fit(
     patience: int = 10,
     callback: Callable[[Iterate], Any] | None = None,
     progress: bool = False,
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: AnyPath | None = None,
     every: float = 30.0,
     resume: bool = False,
     n_threads: int | None = None,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgd._files import read_file, replace_file, write_file
+from fastgd._files import AnyPath, read_file, replace_file, write_file
 from fastgd._version import __version__
 from fastgd.result import FitResult
 
@@ -25,12 +25,12 @@ KIND, VERSION = "fastgd model", 1
 ONNX_OPERATORS, ONNX_FORMAT = 13, 8
 
 
-def save(result: FitResult, path: str | os.PathLike[str]) -> None:
+def save(result: FitResult, path: AnyPath) -> None:
     """Write a result to a file; `FitResult.save` says how."""
     write_file(path, KIND, VERSION, tree_of(result))
 
 
-def load(path: str | os.PathLike[str]) -> FitResult:
+def load(path: AnyPath) -> FitResult:
     """Read a result that `FitResult.save` has written: equal to what was saved in every bit.
 
     Nothing in the file is unpickled, evaluated or trusted: names, types and shapes are checked.
@@ -159,7 +159,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
 # ---- for others ------------------------------------------------------------------------------------------------------
 
 
-def save_onnx(result: FitResult, path: str | os.PathLike[str]) -> None:
+def save_onnx(result: FitResult, path: AnyPath) -> None:
     """Write y = X coef + intercept as an ONNX graph; `FitResult.to_onnx` says how."""
     try:
         import onnx

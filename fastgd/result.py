@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +11,7 @@ from fastgd import _sparse
 from fastgd import _validation as validate
 from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
+from fastgd._files import AnyPath
 
 __all__ = ["FitResult"]
 
@@ -141,7 +141,7 @@ class FitResult:
             validate.refuse_nonfinite(X=X)
         return out
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write it to a file, for `fastgd.load`: safetensors, with all that this result holds, to the bit.
 
         The file is written beside, synced to the disk and renamed: a process that is killed at any moment, and a reader
@@ -163,7 +163,7 @@ class FitResult:
 
         io.save(self, path)
 
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+    def to_onnx(self, path: AnyPath) -> None:
         """Write the predictions as an ONNX graph, for other programs and languages: y = X coef + intercept.
 
         The graph has an input ``X`` of shape (n_samples, n_features) and an output ``y`` as of `predict`, both in the

@@ -427,3 +427,25 @@ def test_graphs_have_no_names_where_columns_have_none(tmp_path):
     onnx = pytest.importorskip("onnx")
     fg.fit(*problem()).to_onnx(tmp_path / "m.onnx")
     assert not onnx.load(tmp_path / "m.onnx").metadata_props
+
+
+# ---- the guide -------------------------------------------------------------------------------------------------------
+
+
+def test_the_guide_does_what_it_shows(tmp_path, monkeypatch, capsys):
+    """Its blocks of Python are one program; a block of text shows what the block before it prints."""
+    pytest.importorskip("onnx")
+    monkeypatch.chdir(tmp_path)
+    names, printed = {"__name__": "guide"}, ""
+    page = (ROOT / "docs" / "files.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert 2 * len(blocks) == page.count("```") > 20
+    for language, block in blocks:
+        if language == "python":
+            assert printed == ""
+            exec(compile(block, "files.md", "exec"), names)
+            printed = capsys.readouterr().out
+        else:
+            assert printed == block
+            printed = ""
+    assert printed == ""

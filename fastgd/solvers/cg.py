@@ -206,6 +206,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     loop = monitor.loop()
     loop.resumed(descent)
     while True:
+        loop.keep(descent)
         reason = monitor.see(descent.w, descent.loss, descent.gradient())
         if not descent.exact and (reason or descent.flat or monitor.n_iter % PERIOD == 0):
             descent.replace()
@@ -217,7 +218,6 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         if reason:
             break
         descent.step()
-        loop.keep(descent)
     reason += in_words(descent)
     return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound())
 

@@ -321,8 +321,8 @@ def descend(
         if options.tol > 0 and np.array_equal(following.w, point.w):
             reason = "the parameters stopped changing"
             break
+        loop.keep(following, rule)
         point = following
-        loop.keep(point, rule)
     bound = gap_bound(objective, point, spectrum)
     return monitor.outcome(point.w, point.loss, reason, lr=rule.lr, gap_bound=bound)
 
