@@ -82,7 +82,7 @@ class Checkpoint:
         if not alone:
             self.every = math.inf
         if alone or last:
-            self.finished, self.loops = list(finished), 0
+            self.finished, self.loops, self.pending = list(finished), 0, None
             self.write(None)
 
     def go_on(self) -> None:
@@ -94,11 +94,15 @@ class Checkpoint:
             If the file is none of this fit, and then with the first thing in which the two differ.
         """
         tree = read_file(self.path, KIND, VERSION)
-        if tree.keys() != {"about", "finished", "state"}:
-            raise ValueError(f"{self.path} is damaged: it does not hold what a checkpoint does")
-        refuse_other_fit(self.path, tree["about"], self.about)
-        self.finished = [(result_from(result), complaint) for result, complaint in tree["finished"]]
-        self.pending = tree["state"]
+        there = tree.get("about")
+        if not isinstance(there, dict) or there.keys() != self.about.keys():
+            raise ValueError(f"{self.path} is damaged: it does not say what fit it is of")
+        refuse_other_fit(self.path, there, self.about)
+        try:
+            self.finished = [(result_from(result), str(complaint)) for result, complaint in tree["finished"]]
+            self.pending = tree["state"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path} is damaged: it holds no state of a fit ({error!r})") from None
 
 
 def checkpoint_of(
@@ -171,7 +175,7 @@ def checksum(array: np.ndarray) -> int:
     return crc
 
 
-def refuse_other_fit(path: str, there: Any, here: dict[str, dict[str, Any]]) -> None:
+def refuse_other_fit(path: str, there: dict[str, dict[str, Any]], here: dict[str, dict[str, Any]]) -> None:
     """Raise ValueError with the first thing in which the fit of a checkpoint differs from this one."""
     for kind, facts in here.items():
         for name, value in facts.items():

@@ -123,6 +123,17 @@ def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted)
     assert came[0]
 
 
+@pytest.mark.parametrize("name", ["sgd", "sgd in batches", "saga"])
+def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
+    """Each of which may leave something else behind: a step, an average, where the generator stands."""
+    X, y = problem(n=100, d=5)
+    whole = fg.fit(X, y, **FITS[name])
+    for after in range(1, whole.n_iter + 1):
+        result, killed = interrupted(X, y, after, **FITS[name])
+        assert killed
+        assert differences(result, whole) == [], after
+
+
 @pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "saga", "auto", "moments"])
 def test_so_does_one_of_several_targets(name, interrupted):
     X, y = problem(targets=3)
@@ -342,7 +353,30 @@ def test_a_checkpoint_that_is_cut_short_is_an_error(tmp_path):
         with pytest.raises(ValueError, match="cut short"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
     _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, {"state": None})
-    with pytest.raises(ValueError, match="does not hold what a checkpoint does"):
+    with pytest.raises(ValueError, match="c is damaged: it does not say what fit it is of"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize("finished", [None, [1], [[{}, ""]], [[]]])
+def test_a_checkpoint_that_holds_no_results_is_an_error(tmp_path, finished):
+    fg.fit(X, y, **BASE, checkpoint=tmp_path / "c")
+    tree = _files.read_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION)
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, tree | {"finished": finished})
+    with pytest.raises(ValueError, match="c is damaged: it holds no state of a fit"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize("place", ["monitor", "parts", "loops"])
+def test_a_state_of_other_parts_is_an_error(tmp_path, monkeypatch, place):
+    """As after a change of the code that has not changed the version."""
+    kept = []
+    with monkeypatch.context() as patched:
+        patched.setattr(_checkpoint.Checkpoint, "write", lambda self, state: kept.append((self.about, state)))
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", every=0)
+    about, one = kept[0]
+    tree = {"about": about, "finished": [], "state": {key: value for key, value in one.items() if key != place}}
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, tree)
+    with pytest.raises(ValueError, match="the checkpoint is of another build of this version"):
         fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
 
 

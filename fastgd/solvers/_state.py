@@ -68,14 +68,23 @@ class Loop:
             self.number = self.keeper.loops
 
     def resumed(self, *parts: Any) -> tuple[Any, ...]:
-        """The parts as they were kept, if this loop was interrupted; else as they are. Objects are changed in place."""
+        """The parts as they were kept, if this loop was interrupted; else as they are. Objects are changed in place.
+
+        Raises
+        ------
+        ValueError
+            If the state is that of other parts.
+        """
         keeper = self.keeper
         if keeper is None or keeper.pending is None or keeper.pending["loop"] != self.number:
             return parts
         state, keeper.pending = keeper.pending, None
-        keeper.loops = state["loops"]
-        put_back_monitor(self.monitor, state["monitor"])
-        return tuple(restored(part, kept) for part, kept in zip(parts, state["parts"], strict=True))
+        try:
+            keeper.loops = state["loops"]
+            put_back_monitor(self.monitor, state["monitor"])
+            return tuple(restored(part, kept) for part, kept in zip(parts, state["parts"], strict=True))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the checkpoint is of another build of this version: {error!r}") from None
 
     def keep(self, *parts: Any) -> None:
         """Keep the parts, if it is time to: all that the next iteration takes from the ones before."""
