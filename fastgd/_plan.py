@@ -28,6 +28,8 @@ __all__ = ["Call", "Group", "Lowered", "Operand", "Operation", "Product", "Sched
 VIEWS = frozenset({"broadcast_to", "diagonal", "expand_dims", "index", "moveaxis", "ravel", "reshape", "squeeze",
                    "swapaxes", "transpose"})
 COPY = Primitive("copy", ELEMENTWISE)
+#: Primitives whose value is that of their argument, if the dtype is.
+COPIES = frozenset({"copy", "astype", "alias", "stop_gradient"})
 
 #: dtypes between which the tape converts, and sizes of elements that it copies and chooses between.
 CONVERTED = frozenset("?ilqfd")
@@ -37,7 +39,7 @@ SIZES = frozenset({1, 2, 4, 8, 16})
 CHEAP = frozenset({
     "absolute", "add", "copysign", "equal", "fabs", "greater", "greater_equal", "isfinite", "isnan", "less",
     "less_equal", "logical_and", "logical_not", "logical_or", "maximum", "minimum", "fmax", "fmin", "multiply",
-    "negative", "not_equal", "positive", "sign", "signbit", "square", "subtract", "where", "astype", "copy",
+    "negative", "not_equal", "positive", "sign", "signbit", "square", "subtract", "where", *COPIES,
 })
 COSTS = {"divide": 3, "sqrt": 4, "reciprocal": 3, "power": 20, "float_power": 20}
 TRANSCENDENTAL = 8
@@ -66,6 +68,8 @@ def loop_of(node: Node) -> tuple[Any, ...] | None:
     """What finds the inner loop of an elementwise node, or None if there is none for its dtypes."""
     name, ufunc = node.primitive.name, node.primitive.ufunc
     chars = [source.dtype.char for source in node.inputs]
+    if name in COPIES and chars[0] == node.dtype.char and node.dtype.itemsize in SIZES:
+        return ("copy", node.dtype.itemsize)
     if node.primitive.kind != ELEMENTWISE or not node.dtype.isnative:
         return None
     if ufunc is not None:
@@ -75,8 +79,6 @@ def loop_of(node: Node) -> tuple[Any, ...] | None:
         return (ufunc, ufunc.types.index(signature)) if signature in ufunc.types else None
     if name == "where" and chars[0] == "?" and chars[1] == chars[2] and node.dtype.itemsize in SIZES:
         return ("where", node.dtype.itemsize)
-    if name in ("astype", "copy") and chars[0] == node.dtype.char and node.dtype.itemsize in SIZES:
-        return ("copy", node.dtype.itemsize)
     if name == "astype" and chars[0] in CONVERTED and node.dtype.char in CONVERTED:
         return ("cast", chars[0], node.dtype.char)
     return None
