@@ -9,7 +9,10 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyTypeObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memcpy, memset
+
+from fastgd._types cimport ElementaryKernels, strided_fn
 
 import numpy as np
 
@@ -18,17 +21,15 @@ from fastgd._plan import Call, Group, Schedule, lower
 cnp.import_array()
 cnp.import_umath()
 
-ctypedef void (*Loop)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
-
 cdef extern from "<fenv.h>" nogil:
     int FE_DIVBYZERO, FE_OVERFLOW, FE_UNDERFLOW, FE_INVALID
     int fetestexcept(int)
     int feclearexcept(int)
 
 cdef extern from "strided.h" nogil:
-    Loop strided_cast(char, char)
-    Loop strided_copy(Py_ssize_t)
-    Loop strided_where(Py_ssize_t)
+    strided_fn strided_cast(char, char)
+    strided_fn strided_copy(Py_ssize_t)
+    strided_fn strided_where(Py_ssize_t)
 
 cdef extern from "numpy/arrayobject.h":
     object array_at "PyArray_New"(
@@ -63,7 +64,15 @@ cdef enum OperandKind:
 cdef enum Outcome:
     DONE, PAUSED, AT_CALL
 
+cdef ElementaryKernels *kernels
+
 KINDS = {"flat": FLAT, "runs": RUNS, "gathered": GATHERED, "periodic": PERIODIC}
+
+
+def use(table):
+    """Run on this table of kernels from now on (see `fastgd._kernels`); tapes that have run keep theirs."""
+    global kernels
+    kernels = <ElementaryKernels *> PyCapsule_GetPointer(table, "fastgd.ElementaryKernels")
 
 
 cdef struct OperandC:           # see fastgd._plan.Operand
@@ -71,11 +80,11 @@ cdef struct OperandC:           # see fastgd._plan.Operand
     Py_ssize_t slot, offset, stride, step, buffer, itemsize, ndim
     Py_ssize_t *sizes
     Py_ssize_t *strides
-    Loop copy
+    strided_fn copy
 
 
 cdef struct OperationC:
-    Loop loop                   # NULL of a sum
+    strided_fn loop                   # NULL of a sum
     void *data
     int n_operands, total
     int operands[MOST_OPERANDS]
@@ -98,7 +107,7 @@ cdef struct GroupC:
 
 
 cdef struct ProductC:
-    Loop loop
+    strided_fn loop
     void *data
     Py_ssize_t slots[3]
     Py_ssize_t offsets[3]
@@ -645,7 +654,7 @@ cdef object view(Workspace work, argument):
     return array
 
 
-cdef int find_loop(source, Loop *loop_out, void **data_out) except -1:
+cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
     """The inner loop that `fastgd._plan.loop_of` tells of: of a ufunc, the one at this place of its table."""
     cdef cnp.ufunc ufunc
     cdef Py_ssize_t place
@@ -659,11 +668,23 @@ cdef int find_loop(source, Loop *loop_out, void **data_out) except -1:
         ufunc, place = what, source[1]
         if place < 0 or place >= ufunc.ntypes:
             raise IndexError(f"{what} has no loop {place}")
-        loop_out[0] = <Loop> ufunc.functions[place]
-        data_out[0] = <void *> ufunc.data[place]
+        loop_out[0] = own_loop(what, place)
+        if loop_out[0] == NULL:
+            loop_out[0] = <strided_fn> ufunc.functions[place]
+            data_out[0] = <void *> ufunc.data[place]
     if loop_out[0] == NULL:
         raise TypeError(f"no loop for {source}")
     return 0
+
+
+cdef strided_fn own_loop(ufunc, Py_ssize_t place):
+    """The kernel that stands in for a ufunc's loop on doubles, if there is one."""
+    if ufunc.types[place] == "d->d":
+        if ufunc is np.sin:
+            return kernels.sin_f64
+        if ufunc is np.cos:
+            return kernels.cos_f64
+    return NULL
 
 
 cdef int give_errors(int errors) except -1:

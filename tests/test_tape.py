@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 import tracemalloc
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import LAYOUTS
 
+from fastgd import _kernels
 from fastgd._graph import ELEMENTWISE, Node, run_plain
 from fastgd._plan import LONGEST, Schedule, lower
 from fastgd._tape import Tape
@@ -363,7 +365,7 @@ def test_long_recurrences_are_not_computed_again_from_the_start() -> None:
 
 
 @pytest.mark.parametrize("make", [with_gradient, log_sum_exp])
-def test_memory_of_a_chain(make: object) -> None:
+def test_memory_of_a_chain(make: Callable[[int], tuple[Node, list[Node]]]) -> None:
     """Peak: the outputs and less than 1 MiB."""
     n = 1_000_000
     x, outputs = make(n)
@@ -533,3 +535,42 @@ def test_ctrl_c_is_heard(kind: str) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+# ---- sine and cosine -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=_kernels.available())
+def level(request: pytest.FixtureRequest) -> Iterator[str]:
+    before = _kernels.current
+    _kernels.use(request.param)
+    yield request.param
+    _kernels.use(before)
+
+
+@pytest.mark.parametrize("ufunc", [np.sin, np.cos])
+@pytest.mark.usefixtures("level")
+def test_sine_and_cosine(ufunc: np.ufunc) -> None:
+    """Off by less than one unit in the last place, near the multiples of pi/2 too; and what they are beyond."""
+    rng = np.random.default_rng(10)
+    k = np.arange(-20_000, 20_001)
+    multiples = k * 31 * (2 * np.arctan(np.longdouble(1)))
+    near = multiples.astype(np.float64)
+    values = np.concatenate([
+        rng.uniform(-1, 1, 100_000), rng.uniform(-30, 30, 100_000), rng.uniform(-1e6, 1e6, 100_000),
+        10.0 ** rng.uniform(-308, 0, 100_000), near, np.nextafter(near, np.inf), near * (1 + 1e-9), [5e-324, 0.0],
+    ])
+    x = w.input(values.shape)
+    tape = Tape([x], [w(ufunc, x)])
+    exact = ufunc(values.astype(np.longdouble))
+    (result,) = tape(values)
+    assert np.all(np.abs(result - exact) < np.spacing(np.abs(exact).astype(np.float64)))
+    np.testing.assert_array_equal(tape(-values)[0], -result if ufunc is np.sin else result)
+    np.testing.assert_array_equal(tape(np.repeat(values, 3)[::3])[0], result)
+    assert np.signbit(Tape([s := w.input(())], [w(np.sin, s)])(-0.0)[0])
+    special = np.array([np.inf, -np.inf, np.nan, 1e300, -1e22, 1000000.5, 1.0, -0.0])
+    y = w.input(special.shape)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(Tape([y], [w(ufunc, y)])(special)[0], ufunc(special), rtol=2.0**-52)
+    with pytest.warns(RuntimeWarning, match="invalid value"):
+        Tape([y], [w(ufunc, y)])(special)
