@@ -29,7 +29,7 @@ def as_result(array: Any) -> Any:
 def compute(trace: Trace, inputs: Sequence[Traced], arrays: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
     """The values of the leaves that are traced; others stay as they are."""
     outputs = [leaf for leaf in leaves if isinstance(leaf, Traced)]
-    values = iter(make_runner(inputs, simplified(trace, outputs))(*arrays))
+    values = iter(make_runner(inputs, simplified(trace, outputs), once=True)(*arrays))
     return [as_result(next(values)) if isinstance(leaf, Traced) else leaf for leaf in leaves]
 
 
