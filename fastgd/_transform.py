@@ -1,8 +1,8 @@
 """From graphs to graphs of derivatives: pushing tangents forward, pulling gradients back; and running what comes out.
 
-Both ways walk the graph once. With y = f(x): the tangent of y is (dy/dx) t, for one direction t of x (forward mode); the
-gradient with respect to x is (dy/dx)ᵀ g, for one weighting g of y (reverse mode): Griewank and Walther, "Evaluating
-Derivatives", 2nd ed., chapter 3.
+Both ways walk the graph once. With y = f(x): the tangent of y is (dy/dx) t, for one direction t of x (forward mode);
+the gradient with respect to x is (dy/dx)ᵀ g, for one weighting g of y (reverse mode). See Griewank and Walther,
+"Evaluating Derivatives", 2nd ed., chapter 3.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def elementwise_in(output: Traced, variable: Traced) -> bool:
     active = dependent(order, (variable,))
     return all(
         id(node) not in active or node is variable
-        or (node.primitive.kind == ELEMENTWISE or node.primitive is p.ALIAS) and node.shape == variable.shape
+        or ((node.primitive.kind == ELEMENTWISE or node.primitive is p.ALIAS) and node.shape == variable.shape)
         for node in order
     )
 
