@@ -1,14 +1,15 @@
 """From a graph to what the compiled tape runs: which operations go over memory together, and where values live.
 
-`Schedule` cuts a graph into steps. A step is a *group* of elementwise operations and sums over one shape, which run block
-by block, a matrix product, or a call of Python. Between the operations of a group values live in blocks that stay in the
-cache; only what leaves a group is stored. A value that a later group needs again is computed there once more where that
-costs less than storing and loading it, so that a function and its gradient need no memory of the size of their argument
-beyond the gradient itself.
+`Schedule` cuts a graph into steps. A step is a *group* of elementwise operations and sums over one shape, which run
+block by block, a matrix product, or a call of Python. Between the operations of a group values live in blocks that stay
+in the cache; only what leaves a group is stored. A value that a later group needs again is computed there once more
+where that costs less than storing and loading it, so that a function and its gradient need no memory of the size of
+their argument beyond the gradient itself.
 
 `lower` gives each value its place for arguments of given strides: a position in one block of memory, the *arena*, which
-is used again as soon as its value is dead, or an output. Its result holds numbers alone, which `fastgd._tape` copies into
-C structs. Views (transposes, reshapes, slices, broadcasts) are found out here, by trying, and cost nothing at run time.
+is used again as soon as its value is dead, or an output. Its result holds numbers alone, which `fastgd._tape` copies
+into C structs. Views (transposes, reshapes, slices, broadcasts) are found out here, by trying, and cost nothing at run
+time.
 """
 
 from __future__ import annotations
@@ -260,7 +261,7 @@ class Schedule:
         return self._at[i]
 
 
-# ---- lowering -----------------------------------------------------------------------------------------------------------
+# ---- lowering --------------------------------------------------------------------------------------------------------
 
 
 class Place(NamedTuple):
@@ -273,7 +274,7 @@ class Place(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """An operand of a group's operations; its element e is at `slots[slot] + offset` and on:
+    """An operand of a group's operations. Its element e is at `slots[slot] + offset` and on, by kind.
 
     "flat"      + e * stride; where `step` is 0, each block starts there anew
     "runs"      + the offset of the block's first element by sizes and strides, then every `stride`
@@ -304,7 +305,7 @@ class Total(NamedTuple):
     """A sum: element e of its operand is added to the result whose place sizes and steps tell."""
 
     is_float: bool
-    count: int
+    n_results: int
     slot: int
     offset: int
     accumulators: int       # their place in the arena; -1 if sums are added up where the result goes
@@ -555,7 +556,7 @@ class Lowering:
         schedule = self.schedule
         drafts = {at: Draft(self, at) for at, step in enumerate(self.steps) if step.kind == ELEMENTWISE}
         needs = [
-            Need(*life, prod(schedule.nodes[root].shape) * schedule.nodes[root].dtype.itemsize, ("value", root))
+            Need(life[0], life[1], prod(schedule.nodes[root].shape) * schedule.nodes[root].dtype.itemsize, ("value", root))
             for root, life in self.lives.items() if root not in self.slots
         ]
         needs += [need for draft in drafts.values() for need in draft.accumulators()]
@@ -763,7 +764,8 @@ class Draft:
                 operands[i] = Operand("flat", slot, offset, itemsize, itemsize, 0, itemsize, (), ())
         ordered = sorted(operands, key=lambda i: not (operands[i].kind == "flat" and operands[i].step == 0))
         number = {i: k for k, i in enumerate(ordered)}
-        operations, totals = [], []
+        operations: list[Operation] = []
+        totals: list[Total] = []
         for i in self.step.nodes:
             sources = tuple(number[s] for s in schedule.sources[i])
             if schedule.kinds[i] == SUM:

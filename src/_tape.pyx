@@ -135,7 +135,7 @@ cdef struct Cursor:             # runs through all dimensions but the last
     Py_ssize_t offset, inner
 
 
-# ---- one block ---------------------------------------------------------------------------------------------------------
+# ---- one block -------------------------------------------------------------------------------------------------------
 
 cdef inline void seek(
     Cursor *cursor, Py_ssize_t ndim, const Py_ssize_t *sizes, const Py_ssize_t *strides, Py_ssize_t element
@@ -218,7 +218,7 @@ cdef inline char *place(
     return buffer
 
 
-# ---- sums --------------------------------------------------------------------------------------------------------------
+# ---- sums ------------------------------------------------------------------------------------------------------------
 
 ctypedef fused real:
     float
@@ -326,7 +326,7 @@ cdef void finish_totals(const GroupC *group, const State *state) noexcept nogil:
                 (<float *> out)[j] = <float> (<double *> sums)[j]
 
 
-# ---- steps -------------------------------------------------------------------------------------------------------------
+# ---- steps -----------------------------------------------------------------------------------------------------------
 
 cdef inline void run_block(const GroupC *group, const State *state, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, j
@@ -418,7 +418,7 @@ cdef Outcome go_on(const StepC *steps, Py_ssize_t n_steps, State *state) noexcep
     return DONE
 
 
-# ---- programs ----------------------------------------------------------------------------------------------------------
+# ---- programs --------------------------------------------------------------------------------------------------------
 
 cdef struct Chunk:
     Chunk *next
@@ -486,6 +486,8 @@ cdef class Program:
     cdef Py_ssize_t n_steps, n_slots, n_pointers, arena_bytes, n_inputs
     cdef list calls             # by step
     cdef list constants, outputs
+    cdef Py_ssize_t *output_slots
+    cdef Py_ssize_t n_outputs
     cdef list idle              # workspaces
     cdef bint is_short
 
@@ -494,7 +496,8 @@ cdef class Program:
         self.memory = Memory()
         self.idle = []
         self.constants, self.outputs = lowered.constants, lowered.outputs
-        self.n_inputs, self.n_slots = n_inputs, lowered.n_slots
+        self.n_inputs, self.n_slots, self.n_outputs = n_inputs, lowered.n_slots, len(lowered.outputs)
+        self.output_slots = self.memory.numbers([slot for slot, _, _, _ in lowered.outputs])
         self.n_steps = len(lowered.steps)
         # Numbers without dimensions have places of their own behind the arena, see `Tape.scalars`.
         self.arena_bytes = lowered.arena_bytes + 8 * lowered.n_slots
@@ -550,7 +553,7 @@ cdef class Program:
         return 0
 
     cdef int fill_total(self, source, TotalC *out) except -1:
-        out.is_float, out.count, out.slot, out.offset = source.is_float, source.count, source.slot, source.offset
+        out.is_float, out.count, out.slot, out.offset = source.is_float, source.n_results, source.slot, source.offset
         out.accumulators, out.ndim = source.accumulators, len(source.sizes)
         out.sizes, out.steps = self.memory.numbers(source.sizes), self.memory.numbers(source.steps)
         return 0
@@ -579,6 +582,7 @@ cdef class Program:
         return work
 
     cdef void check_in(self, Workspace work):
+        """Give a workspace back; it lets go of the arrays that its run has seen."""
         cdef Py_ssize_t i
         for i in range(1, 1 + self.n_inputs):
             work.objects[i] = None
@@ -702,7 +706,7 @@ cdef int give_errors(int errors) except -1:
     return 0
 
 
-# ---- the tape ----------------------------------------------------------------------------------------------------------
+# ---- the tape --------------------------------------------------------------------------------------------------------
 
 cdef class Tape:
     """A graph made ready to run on arrays of fixed shapes and dtypes; any strides, read-only or not.
@@ -728,6 +732,7 @@ cdef class Tape:
     cdef int *ndims
     cdef Py_ssize_t **dims
     cdef bint is_scalar
+    cdef list gives_floats      # by output: whether it is float32
 
     def __init__(self, inputs, outputs):
         cdef Py_ssize_t i
@@ -744,22 +749,29 @@ cdef class Tape:
         for i in range(self.n_inputs):
             self.types[i], self.ndims[i] = self.dtypes[i].num, len(self.shapes[i])
             self.dims[i] = self.memory.numbers(self.shapes[i])
+        self.gives_floats = [node.dtype.char == "f" for node in outputs]
         self.is_scalar = all(node.shape == () and node.dtype.char in "fd" for node in (*inputs, *outputs))
 
     def __call__(self, *arrays):
         cdef Py_ssize_t i
-        cdef bint in_order = True
-        cdef cnp.ndarray array
-        cdef list given
+        result = self.match(arrays)
+        if result is not None:
+            return result
         if len(arrays) != self.n_inputs:
             raise TypeError(f"this compiled function takes {self.n_inputs} arrays, got {len(arrays)}")
-        given = list(arrays)
+        return self.match(tuple([self.converted(arrays[i], i) for i in range(self.n_inputs)]))
+
+    def match(self, tuple arrays):
+        """The same as a call with arrays of these shapes and dtypes; None for anything else."""
+        cdef Py_ssize_t i
+        cdef bint in_order = True
+        if len(arrays) != self.n_inputs:
+            return None
         for i in range(self.n_inputs):
-            if not self.fits(given[i], i):
-                given[i] = self.converted(given[i], i)
-            array = given[i]
-            in_order = in_order and cnp.PyArray_IS_C_CONTIGUOUS(array)
-        return self.run(self.plain_program() if in_order else self.program_for(given), given)
+            if not self.fits(arrays[i], i):
+                return None
+            in_order = in_order and cnp.PyArray_IS_C_CONTIGUOUS(arrays[i])
+        return self.run(self.plain_program() if in_order else self.program_for(arrays), arrays)
 
     cdef bint fits(self, value, Py_ssize_t i) noexcept:
         """Whether a value can be used as it is."""
@@ -799,7 +811,7 @@ cdef class Tape:
             ])
         return self.plain
 
-    cdef Program program_for(self, list arrays):
+    cdef Program program_for(self, tuple arrays):
         key = tuple([array.strides for array in arrays])
         program = self.programs.get(key)
         if program is None:
@@ -811,7 +823,7 @@ cdef class Tape:
     cdef Program lowered_for(self, strides):
         return Program(lower(self.schedule, strides), self.n_inputs)
 
-    cdef tuple run(self, Program program, list arrays):
+    cdef tuple run(self, Program program, tuple arrays):
         cdef Workspace work = program.check_out()
         cdef Py_ssize_t i
         cdef list results = []
@@ -850,12 +862,12 @@ cdef class Tape:
                     (<double *> slots[1 + i])[0] = numbers[i]
                 else:
                     (<float *> slots[1 + i])[0] = numbers[i]
-            for slot, _, _, _ in program.outputs:
-                slots[<Py_ssize_t> slot] = own + 8 * <Py_ssize_t> slot
+            for i in range(program.n_outputs):
+                slots[program.output_slots[i]] = own + 8 * program.output_slots[i]
             program.run(work)
-            for slot, _, dtype, _ in program.outputs:
-                i = slot
-                results.append((<double *> slots[i])[0] if dtype.char == "d" else <double> (<float *> slots[i])[0])
+            for i in range(program.n_outputs):
+                own = slots[program.output_slots[i]]
+                results.append(<double> (<float *> own)[0] if self.gives_floats[i] else (<double *> own)[0])
         finally:
             program.check_in(work)
         return tuple(results)
