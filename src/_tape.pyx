@@ -1,8 +1,9 @@
-"""The compiled tape: runs graphs of `fastgd._graph` as `fastgd._plan` lowers them.
+"""The compiled tape: runs graphs of `fastgd._graph` as `fastgd._lowering` puts them into numbers.
 
-Elementwise mathematics is NumPy's own: the inner loops of its ufuncs, SIMD code for the CPU at hand, are called on blocks
-that stay in the cache. A loop takes pointers, a length and strides; all but the pointers to arguments and results are
-fixed when a graph is lowered, so that a step on a few elements takes about ten nanoseconds.
+Elementwise mathematics is NumPy's own: the inner loops of its ufuncs, SIMD code for the CPU at hand, are called on
+blocks that stay in the cache. (Sine and cosine of doubles are no SIMD code there, and are kernels of ours.) A loop
+takes pointers, a length and strides; all but the pointers to arguments and results are fixed when a graph is lowered,
+so that a step on a few elements takes about ten nanoseconds.
 """
 
 cimport numpy as cnp
@@ -16,7 +17,8 @@ from fastgd._types cimport ElementaryKernels, strided_fn
 
 import numpy as np
 
-from fastgd._plan import Call, Group, Schedule, lower
+from fastgd._lowering import Call, Group, contiguous, lower
+from fastgd._schedule import Schedule
 
 cnp.import_array()
 cnp.import_umath()
@@ -75,7 +77,7 @@ def use(table):
     kernels = <ElementaryKernels *> PyCapsule_GetPointer(table, "fastgd.ElementaryKernels")
 
 
-cdef struct OperandC:           # see fastgd._plan.Operand
+cdef struct OperandC:           # see fastgd._lowering.Operand
     OperandKind kind
     Py_ssize_t slot, offset, stride, step, buffer, itemsize, ndim
     Py_ssize_t *sizes
@@ -651,7 +653,8 @@ cdef object view(Workspace work, argument):
         lengths[i] = shape[i]
         steps[i] = strides[i]
     cdef cnp.ndarray array = array_at(
-        <PyTypeObject *> cnp.ndarray, ndim, lengths, dtype.num, steps, work.state.slots[slot] + offset, 0, cnp.NPY_ARRAY_ALIGNED, NULL
+        <PyTypeObject *> cnp.ndarray, ndim, lengths, dtype.num, steps, work.state.slots[slot] + offset, 0,
+        cnp.NPY_ARRAY_ALIGNED, NULL,
     )
     cnp.set_array_base(array, owner)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
@@ -659,7 +662,7 @@ cdef object view(Workspace work, argument):
 
 
 cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
-    """The inner loop that `fastgd._plan.loop_of` tells of: of a ufunc, the one at this place of its table."""
+    """The inner loop that `fastgd._schedule.loop_of` tells of: of a ufunc, the one at this place of its table."""
     cdef cnp.ufunc ufunc
     cdef Py_ssize_t place
     what = source[0]
@@ -674,7 +677,7 @@ cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
             raise IndexError(f"{what} has no loop {place}")
         loop_out[0] = own_loop(what, place)
         if loop_out[0] == NULL:
-            loop_out[0] = <strided_fn> ufunc.functions[place]
+            loop_out[0] = <strided_fn> <void *> ufunc.functions[place]
             data_out[0] = <void *> ufunc.data[place]
     if loop_out[0] == NULL:
         raise TypeError(f"no loop for {source}")
@@ -807,7 +810,7 @@ cdef class Tape:
     cdef Program plain_program(self):
         if self.plain is None:
             self.plain = self.lowered_for([
-                contiguous_strides(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
+                contiguous(shape, dtype.itemsize) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
             ])
         return self.plain
 
@@ -871,15 +874,6 @@ cdef class Tape:
         finally:
             program.check_in(work)
         return tuple(results)
-
-
-def contiguous_strides(shape, dtype):
-    """The strides of an array in C order."""
-    strides, step = [], dtype.itemsize
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 cdef cnp.ndarray new_array(tuple shape, dtype, strides):

@@ -23,7 +23,8 @@ from strategies import LAYOUTS
 
 from fastgd import _kernels
 from fastgd._graph import ELEMENTWISE, Node, run_plain
-from fastgd._plan import LONGEST, Schedule, lower
+from fastgd._lowering import LONGEST, lower
+from fastgd._schedule import Schedule
 from fastgd._tape import Tape
 
 w = Writer()

@@ -1,16 +1,18 @@
 """Sine and cosine of doubles, of which NumPy calls the C library's for one element at a time.
 
-Built once for each instruction-set level; `fastgd._kernels` picks one at import. The arguments and strides are those of a
-ufunc's inner loop. With k the whole number next to x / (pi/2) and r = x - k pi/2, sine and cosine of x are, by k mod 4,
-plus or minus sine or cosine of r in [-pi/4, pi/4]:
+Built once for each instruction-set level; `fastgd._kernels` picks one at import. The arguments and strides are those of
+a ufunc's inner loop. With k the whole number next to x / (pi/2) and r = x - k pi/2, sine and cosine of x are, by k mod
+4, plus or minus sine or cosine of r in [-pi/4, pi/4]:
 
-- The reduction (Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 8) carries pi/2 as the sum of
-  three doubles and r as the sum of two. x - k P1 is exact with a fused multiply-add, as a multiple of P1's last place
-  that is less than 1; k P2 is taken off by exact sums and products (Dekker 1971); k P3 goes into the lower part.
-- sin and cos of r are the polynomials of fdlibm (Sun Microsystems, k_sin.c and k_cos.c; they are off by less than 2**-57).
+- The reduction (Cody and Waite, Software Manual for the Elementary Functions, 1980, chapter 8) carries pi/2 as the sum
+  of three doubles, P1 + P2 + P3, and r as the sum of two. x - k P1 is exact with a fused multiply-add, as a multiple of
+  P1's last place that is less than 1; k P2 is taken off by exact sums and products (Dekker 1971); k P3 goes into the
+  lower part.
+- sin and cos of r are the polynomials of fdlibm (Sun Microsystems, k_sin.c and k_cos.c), off by less than 2**-57.
 
-The result is off by less than one unit in the last place; tests/test_tape.py measures it. Beyond `LIMIT`, where k has too
-many digits, and for infinities and NaN, the C library is asked. Without a fused multiply-add there is no kernel.
+The result is off by less than one unit in the last place, which tests/test_tape.py measures. Beyond `LIMIT`, where k
+has too many digits, and for infinities and NaN, the C library is asked. Without a fused multiply-add there is no
+kernel.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
