@@ -11,7 +11,7 @@ import numpy as np
 
 from fastgd._traced import Trace, Traced, active_trace
 from fastgd._transform import make_runner, simplified
-from fastgd._trees import leaves_of, rebuild, structure_of
+from fastgd._trees import builder_of, leaves_of, rebuild, structure_of
 
 __all__ = ["Compiled", "as_result", "compute", "is_weak"]
 
@@ -56,18 +56,25 @@ class Plan:
             inputs = [node for node in nodes if isinstance(node, Traced)]
             outputs = simplified(trace, [leaf for leaf in found if isinstance(leaf, Traced)])
             self.run: Any = make_runner(inputs, outputs)
-        self.single = self.is_traced == [True] and isinstance(self.results, Traced)
         self.results = rebuild(self.results, self.fixed)
-        all_numbers = all(node.dtype.char == "d" and not node.shape for node in (*inputs, *outputs))
-        self.scalars = getattr(self.run, "scalars", None) if all_numbers and all(self.is_traced) else None
+        self.numbers = [i for i, node in enumerate(outputs) if not node.shape]
+        self.build = builder_of(self.results)
+        self.of_numbers = all(self.is_traced) and all(
+            node.dtype.char == "d" and not node.shape for node in (*inputs, *outputs)
+        )
 
     def __call__(self, leaves: list[Any]) -> Any:
-        values = self.run(*(np.asarray(leaf) for leaf in leaves if is_dynamic(leaf)))
-        if self.single:
-            return as_result(values[0])
-        rest = iter(values)
-        results = zip(self.fixed, self.is_traced, strict=True)
-        return rebuild(self.results, [as_result(next(rest)) if traced else own(leaf) for leaf, traced in results])
+        return self.results_of(self.run(*(np.asarray(leaf) for leaf in leaves if is_dynamic(leaf))))
+
+    def results_of(self, computed: Sequence[Any]) -> Any:
+        """What the function returns, of the values of its traced leaves."""
+        values = list(computed)
+        for i in self.numbers:
+            values[i] = as_result(values[i])
+        if len(values) < len(self.fixed):
+            rest, results = iter(values), zip(self.fixed, self.is_traced, strict=True)
+            values = [next(rest) if traced else own(leaf) for leaf, traced in results]
+        return self.build(values)
 
 
 def own(leaf: Any) -> Any:
@@ -108,7 +115,9 @@ class Compiled:
         functools.update_wrapper(self, function)
         self._function = function
         self._plans: dict[Any, Plan] = {}
-        self._of_numbers: dict[int, Any] = {}       # by how many floats: what takes floats and returns a float
+        # What is tried first, by the number of arguments: plans for floats alone, and the last one for arrays alone.
+        self._of_numbers: dict[int, Plan] = {}
+        self._of_arrays: dict[int, Plan] = {}
         self._lock = threading.Lock()
 
     @property
@@ -117,9 +126,12 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
-            run = self._of_numbers.get(len(args))
-            if run is not None and all(type(arg) is float for arg in args):
-                return run(*args)[0]
+            plan = self._of_arrays.get(len(args))
+            if plan is not None and (values := plan.run.match(args)) is not None:
+                return plan.results_of(values)
+            plan = self._of_numbers.get(len(args))
+            if plan is not None and all([type(arg) is float for arg in args]):  # noqa: C419  (a third of the time)
+                return plan.build(plan.run.scalars(*args))
         if active_trace() is not None:
             return self._function(*args, **kwargs)
         tree = (args, kwargs)
@@ -140,8 +152,10 @@ class Compiled:
             plan = self._plans.get(key)
             if plan is None:
                 plan = self._plans[key] = Plan(self._function, args, kwargs)
-                if plan.scalars is not None and plan.single and not kwargs and all(type(a) is float for a in args):
-                    self._of_numbers[len(args)] = plan.scalars
+        if not kwargs and plan.of_numbers and all(type(arg) is float for arg in args):
+            self._of_numbers[len(args)] = plan
+        if not kwargs and args and all(type(arg) is np.ndarray for arg in args):
+            self._of_arrays[len(args)] = plan
         return plan
 
     def __repr__(self) -> str:

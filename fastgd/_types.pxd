@@ -159,6 +159,10 @@ cdef enum:
     ASCENDING   # or that and in every row each above the one before
 
 
+# The inner loop of a ufunc: pointers to operands, how many elements, their strides, and data of its own.
+ctypedef void (*strided_fn)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
+
+
 ctypedef struct MSEKernels:
     # Documented in src/kernels/mse.pyx.
     mse_fn value_f32
@@ -221,3 +225,9 @@ ctypedef struct SparseKernels:
     sparse_scratch_fn scratch_bytes
     sparse_scratch_fn sums_f32_bytes
     examine_fn examine
+
+
+ctypedef struct ElementaryKernels:
+    # Documented in src/kernels/elementary.pyx. NULL where NumPy's loop is better.
+    strided_fn sin_f64
+    strided_fn cos_f64

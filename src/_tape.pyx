@@ -1,24 +1,27 @@
-"""The compiled tape: runs graphs of `fastgd._graph` as `fastgd._plan` lowers them.
+"""The compiled tape: runs graphs of `fastgd._graph` as `fastgd._lowering` puts them into numbers.
 
-Elementwise mathematics is NumPy's own: the inner loops of its ufuncs, SIMD code for the CPU at hand, are called on blocks
-that stay in the cache. A loop takes pointers, a length and strides; all but the pointers to arguments and results are
-fixed when a graph is lowered, so that a step on a few elements takes about ten nanoseconds.
+Elementwise mathematics is NumPy's own: the inner loops of its ufuncs, SIMD code for the CPU at hand, are called on
+blocks that stay in the cache. (Sine and cosine of doubles are no SIMD code there, and are kernels of ours.) A loop
+takes pointers, a length and strides; all but the pointers to arguments and results are fixed when a graph is lowered,
+so that a step on a few elements takes about ten nanoseconds.
 """
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawMalloc
 from cpython.object cimport PyTypeObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.string cimport memcpy, memset
+
+from fastgd._types cimport ElementaryKernels, strided_fn
 
 import numpy as np
 
-from fastgd._plan import Call, Group, Schedule, lower
+from fastgd._lowering import Call, Group, contiguous, lower
+from fastgd._schedule import Schedule
 
 cnp.import_array()
 cnp.import_umath()
-
-ctypedef void (*Loop)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
 
 cdef extern from "<fenv.h>" nogil:
     int FE_DIVBYZERO, FE_OVERFLOW, FE_UNDERFLOW, FE_INVALID
@@ -26,9 +29,9 @@ cdef extern from "<fenv.h>" nogil:
     int feclearexcept(int)
 
 cdef extern from "strided.h" nogil:
-    Loop strided_cast(char, char)
-    Loop strided_copy(Py_ssize_t)
-    Loop strided_where(Py_ssize_t)
+    strided_fn strided_cast(char, char)
+    strided_fn strided_copy(Py_ssize_t)
+    strided_fn strided_where(Py_ssize_t)
 
 cdef extern from "numpy/arrayobject.h":
     object array_at "PyArray_New"(
@@ -63,19 +66,27 @@ cdef enum OperandKind:
 cdef enum Outcome:
     DONE, PAUSED, AT_CALL
 
+cdef ElementaryKernels *kernels
+
 KINDS = {"flat": FLAT, "runs": RUNS, "gathered": GATHERED, "periodic": PERIODIC}
 
 
-cdef struct OperandC:           # see fastgd._plan.Operand
+def use(table):
+    """Run on this table of kernels from now on (see `fastgd._kernels`); tapes that have run keep theirs."""
+    global kernels
+    kernels = <ElementaryKernels *> PyCapsule_GetPointer(table, "fastgd.ElementaryKernels")
+
+
+cdef struct OperandC:           # see fastgd._lowering.Operand
     OperandKind kind
     Py_ssize_t slot, offset, stride, step, buffer, itemsize, ndim
     Py_ssize_t *sizes
     Py_ssize_t *strides
-    Loop copy
+    strided_fn copy
 
 
 cdef struct OperationC:
-    Loop loop                   # NULL of a sum
+    strided_fn loop                   # NULL of a sum
     void *data
     int n_operands, total
     int operands[MOST_OPERANDS]
@@ -98,7 +109,7 @@ cdef struct GroupC:
 
 
 cdef struct ProductC:
-    Loop loop
+    strided_fn loop
     void *data
     Py_ssize_t slots[3]
     Py_ssize_t offsets[3]
@@ -126,7 +137,7 @@ cdef struct Cursor:             # runs through all dimensions but the last
     Py_ssize_t offset, inner
 
 
-# ---- one block ---------------------------------------------------------------------------------------------------------
+# ---- one block -------------------------------------------------------------------------------------------------------
 
 cdef inline void seek(
     Cursor *cursor, Py_ssize_t ndim, const Py_ssize_t *sizes, const Py_ssize_t *strides, Py_ssize_t element
@@ -209,7 +220,7 @@ cdef inline char *place(
     return buffer
 
 
-# ---- sums --------------------------------------------------------------------------------------------------------------
+# ---- sums ------------------------------------------------------------------------------------------------------------
 
 ctypedef fused real:
     float
@@ -317,7 +328,7 @@ cdef void finish_totals(const GroupC *group, const State *state) noexcept nogil:
                 (<float *> out)[j] = <float> (<double *> sums)[j]
 
 
-# ---- steps -------------------------------------------------------------------------------------------------------------
+# ---- steps -----------------------------------------------------------------------------------------------------------
 
 cdef inline void run_block(const GroupC *group, const State *state, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, j
@@ -409,7 +420,7 @@ cdef Outcome go_on(const StepC *steps, Py_ssize_t n_steps, State *state) noexcep
     return DONE
 
 
-# ---- programs ----------------------------------------------------------------------------------------------------------
+# ---- programs --------------------------------------------------------------------------------------------------------
 
 cdef struct Chunk:
     Chunk *next
@@ -477,6 +488,8 @@ cdef class Program:
     cdef Py_ssize_t n_steps, n_slots, n_pointers, arena_bytes, n_inputs
     cdef list calls             # by step
     cdef list constants, outputs
+    cdef Py_ssize_t *output_slots
+    cdef Py_ssize_t n_outputs
     cdef list idle              # workspaces
     cdef bint is_short
 
@@ -485,7 +498,8 @@ cdef class Program:
         self.memory = Memory()
         self.idle = []
         self.constants, self.outputs = lowered.constants, lowered.outputs
-        self.n_inputs, self.n_slots = n_inputs, lowered.n_slots
+        self.n_inputs, self.n_slots, self.n_outputs = n_inputs, lowered.n_slots, len(lowered.outputs)
+        self.output_slots = self.memory.numbers([slot for slot, _, _, _ in lowered.outputs])
         self.n_steps = len(lowered.steps)
         # Numbers without dimensions have places of their own behind the arena, see `Tape.scalars`.
         self.arena_bytes = lowered.arena_bytes + 8 * lowered.n_slots
@@ -541,7 +555,7 @@ cdef class Program:
         return 0
 
     cdef int fill_total(self, source, TotalC *out) except -1:
-        out.is_float, out.count, out.slot, out.offset = source.is_float, source.count, source.slot, source.offset
+        out.is_float, out.count, out.slot, out.offset = source.is_float, source.n_results, source.slot, source.offset
         out.accumulators, out.ndim = source.accumulators, len(source.sizes)
         out.sizes, out.steps = self.memory.numbers(source.sizes), self.memory.numbers(source.steps)
         return 0
@@ -570,6 +584,7 @@ cdef class Program:
         return work
 
     cdef void check_in(self, Workspace work):
+        """Give a workspace back; it lets go of the arrays that its run has seen."""
         cdef Py_ssize_t i
         for i in range(1, 1 + self.n_inputs):
             work.objects[i] = None
@@ -638,15 +653,16 @@ cdef object view(Workspace work, argument):
         lengths[i] = shape[i]
         steps[i] = strides[i]
     cdef cnp.ndarray array = array_at(
-        <PyTypeObject *> cnp.ndarray, ndim, lengths, dtype.num, steps, work.state.slots[slot] + offset, 0, cnp.NPY_ARRAY_ALIGNED, NULL
+        <PyTypeObject *> cnp.ndarray, ndim, lengths, dtype.num, steps, work.state.slots[slot] + offset, 0,
+        cnp.NPY_ARRAY_ALIGNED, NULL,
     )
     cnp.set_array_base(array, owner)
     cnp.PyArray_UpdateFlags(array, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED)
     return array
 
 
-cdef int find_loop(source, Loop *loop_out, void **data_out) except -1:
-    """The inner loop that `fastgd._plan.loop_of` tells of: of a ufunc, the one at this place of its table."""
+cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
+    """The inner loop that `fastgd._schedule.loop_of` tells of: of a ufunc, the one at this place of its table."""
     cdef cnp.ufunc ufunc
     cdef Py_ssize_t place
     what = source[0]
@@ -659,11 +675,23 @@ cdef int find_loop(source, Loop *loop_out, void **data_out) except -1:
         ufunc, place = what, source[1]
         if place < 0 or place >= ufunc.ntypes:
             raise IndexError(f"{what} has no loop {place}")
-        loop_out[0] = <Loop> ufunc.functions[place]
-        data_out[0] = <void *> ufunc.data[place]
+        loop_out[0] = own_loop(what, place)
+        if loop_out[0] == NULL:
+            loop_out[0] = <strided_fn> <void *> ufunc.functions[place]
+            data_out[0] = <void *> ufunc.data[place]
     if loop_out[0] == NULL:
         raise TypeError(f"no loop for {source}")
     return 0
+
+
+cdef strided_fn own_loop(ufunc, Py_ssize_t place):
+    """The kernel that stands in for a ufunc's loop on doubles, if there is one."""
+    if ufunc.types[place] == "d->d":
+        if ufunc is np.sin:
+            return kernels.sin_f64
+        if ufunc is np.cos:
+            return kernels.cos_f64
+    return NULL
 
 
 cdef int give_errors(int errors) except -1:
@@ -681,7 +709,7 @@ cdef int give_errors(int errors) except -1:
     return 0
 
 
-# ---- the tape ----------------------------------------------------------------------------------------------------------
+# ---- the tape --------------------------------------------------------------------------------------------------------
 
 cdef class Tape:
     """A graph made ready to run on arrays of fixed shapes and dtypes; any strides, read-only or not.
@@ -707,6 +735,7 @@ cdef class Tape:
     cdef int *ndims
     cdef Py_ssize_t **dims
     cdef bint is_scalar
+    cdef list gives_floats      # by output: whether it is float32
 
     def __init__(self, inputs, outputs):
         cdef Py_ssize_t i
@@ -723,22 +752,29 @@ cdef class Tape:
         for i in range(self.n_inputs):
             self.types[i], self.ndims[i] = self.dtypes[i].num, len(self.shapes[i])
             self.dims[i] = self.memory.numbers(self.shapes[i])
+        self.gives_floats = [node.dtype.char == "f" for node in outputs]
         self.is_scalar = all(node.shape == () and node.dtype.char in "fd" for node in (*inputs, *outputs))
 
     def __call__(self, *arrays):
         cdef Py_ssize_t i
-        cdef bint in_order = True
-        cdef cnp.ndarray array
-        cdef list given
+        result = self.match(arrays)
+        if result is not None:
+            return result
         if len(arrays) != self.n_inputs:
             raise TypeError(f"this compiled function takes {self.n_inputs} arrays, got {len(arrays)}")
-        given = list(arrays)
+        return self.match(tuple([self.converted(arrays[i], i) for i in range(self.n_inputs)]))
+
+    def match(self, tuple arrays):
+        """The same as a call with arrays of these shapes and dtypes; None for anything else."""
+        cdef Py_ssize_t i
+        cdef bint in_order = True
+        if len(arrays) != self.n_inputs:
+            return None
         for i in range(self.n_inputs):
-            if not self.fits(given[i], i):
-                given[i] = self.converted(given[i], i)
-            array = given[i]
-            in_order = in_order and cnp.PyArray_IS_C_CONTIGUOUS(array)
-        return self.run(self.plain_program() if in_order else self.program_for(given), given)
+            if not self.fits(arrays[i], i):
+                return None
+            in_order = in_order and cnp.PyArray_IS_C_CONTIGUOUS(arrays[i])
+        return self.run(self.plain_program() if in_order else self.program_for(arrays), arrays)
 
     cdef bint fits(self, value, Py_ssize_t i) noexcept:
         """Whether a value can be used as it is."""
@@ -774,11 +810,11 @@ cdef class Tape:
     cdef Program plain_program(self):
         if self.plain is None:
             self.plain = self.lowered_for([
-                contiguous_strides(shape, dtype) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
+                contiguous(shape, dtype.itemsize) for shape, dtype in zip(self.shapes, self.dtypes, strict=True)
             ])
         return self.plain
 
-    cdef Program program_for(self, list arrays):
+    cdef Program program_for(self, tuple arrays):
         key = tuple([array.strides for array in arrays])
         program = self.programs.get(key)
         if program is None:
@@ -790,7 +826,7 @@ cdef class Tape:
     cdef Program lowered_for(self, strides):
         return Program(lower(self.schedule, strides), self.n_inputs)
 
-    cdef tuple run(self, Program program, list arrays):
+    cdef tuple run(self, Program program, tuple arrays):
         cdef Workspace work = program.check_out()
         cdef Py_ssize_t i
         cdef list results = []
@@ -829,24 +865,15 @@ cdef class Tape:
                     (<double *> slots[1 + i])[0] = numbers[i]
                 else:
                     (<float *> slots[1 + i])[0] = numbers[i]
-            for slot, _, _, _ in program.outputs:
-                slots[<Py_ssize_t> slot] = own + 8 * <Py_ssize_t> slot
+            for i in range(program.n_outputs):
+                slots[program.output_slots[i]] = own + 8 * program.output_slots[i]
             program.run(work)
-            for slot, _, dtype, _ in program.outputs:
-                i = slot
-                results.append((<double *> slots[i])[0] if dtype.char == "d" else <double> (<float *> slots[i])[0])
+            for i in range(program.n_outputs):
+                own = slots[program.output_slots[i]]
+                results.append(<double> (<float *> own)[0] if self.gives_floats[i] else (<double *> own)[0])
         finally:
             program.check_in(work)
         return tuple(results)
-
-
-def contiguous_strides(shape, dtype):
-    """The strides of an array in C order."""
-    strides, step = [], dtype.itemsize
-    for size in reversed(shape):
-        strides.append(step)
-        step *= max(size, 1)
-    return tuple(reversed(strides))
 
 
 cdef cnp.ndarray new_array(tuple shape, dtype, strides):

@@ -17,9 +17,11 @@ import fastgd as fg
 UNARY = [
     (np.sin, sympy.sin), (np.cos, sympy.cos), (np.tanh, sympy.tanh), (np.arctan, sympy.atan), (np.exp, sympy.exp),
     (np.arcsinh, sympy.asinh), (np.sinh, sympy.sinh), (np.cosh, sympy.cosh),
-    (lambda u: np.log1p(u * u), lambda u: sympy.log(1 + u**2)), (lambda u: np.sqrt(1 + u**2), lambda u: sympy.sqrt(1 + u**2)),
+    (lambda u: np.log1p(u * u), lambda u: sympy.log(1 + u**2)), (lambda u: np.sqrt(1 + u**2),
+                                                                 lambda u: sympy.sqrt(1 + u**2)),
     (np.expm1, lambda u: sympy.exp(u) - 1), (lambda u: np.log(2 + np.sin(u)), lambda u: sympy.log(2 + sympy.sin(u))),
-    (lambda u: u**2, lambda u: u**2), (lambda u: u**3, lambda u: u**3), (lambda u: 1 / (1 + u**2), lambda u: 1 / (1 + u**2)),
+    (lambda u: u**2, lambda u: u**2), (lambda u: u**3, lambda u: u**3), (lambda u: 1 / (1 + u**2),
+                                                                         lambda u: 1 / (1 + u**2)),
     (lambda u: (1 + u**2) ** -1.5, lambda u: (1 + u**2) ** sympy.Rational(-3, 2)), (lambda u: -u, lambda u: -u),
     (lambda u: np.arctan2(u, 2.0), lambda u: sympy.atan(u / 2)), (lambda u: 2.0**u, lambda u: sympy.Integer(2) ** u),
     (lambda u: np.logaddexp(u, 0.5), lambda u: sympy.log(sympy.exp(u) + sympy.exp(sympy.Rational(1, 2)))),
@@ -64,7 +66,8 @@ def exact(expressions, x, point):
 def largest_part(expressions, x, point):
     """The largest value in the course of computing them, which bounds what rounding may come to."""
     replaced, reduced = sympy.cse(expressions)
-    parts = [part for whole in (*(right for _, right in replaced), *reduced) for part in sympy.preorder_traversal(whole)]
+    parts = [part for whole in (*(right for _, right in replaced),
+                                *reduced) for part in sympy.preorder_traversal(whole)]
     known = {x: mpmath.mpf(point)}
     for name, right in replaced:
         known[name] = sympy.lambdify(list(known), right, "mpmath")(*known.values())
@@ -105,7 +108,8 @@ def steps(torch, rng):
     mask = rng.random((ROWS, COLUMNS)) < 0.5
     mask_ = torch.as_tensor(mask)
     return {
-        "sin": (np.sin, torch.sin), "tanh": (np.tanh, torch.tanh), "gauss": (lambda x: np.exp(-(x**2)), lambda x: torch.exp(-(x**2))),
+        "sin": (np.sin, torch.sin), "tanh": (np.tanh, torch.tanh), "gauss": (lambda x: np.exp(-(x**2)),
+                                                                             lambda x: torch.exp(-(x**2))),
         "softplus": (lambda x: np.logaddexp(x, 0.0), lambda x: torch.logaddexp(x, torch.zeros_like(x))),
         "log1p": (lambda x: np.log1p(x * x), lambda x: torch.log1p(x * x)),
         "root": (lambda x: np.sqrt(1 + x * x), lambda x: torch.sqrt(1 + x * x)),
@@ -115,7 +119,8 @@ def steps(torch, rng):
         "scale": (lambda x: c * x, lambda x: c_ * x),
         "gram": (lambda x: x @ x.T @ x / 10, lambda x: x @ x.T @ x / 10),
         "centre": (lambda x: x - np.mean(x, axis=0), lambda x: x - x.mean(0)),
-        "standard": (lambda x: x / np.sqrt(1 + np.var(x, axis=1, keepdims=True)), lambda x: x / torch.sqrt(1 + x.var(1, unbiased=False, keepdim=True))),
+        "standard": (lambda x: x / np.sqrt(1 + np.var(x, axis=1, keepdims=True)),
+                     lambda x: x / torch.sqrt(1 + x.var(1, unbiased=False, keepdim=True))),
         "softmax": (lambda x: np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True)), lambda x: torch.softmax(x, 1)),
         "rows": (lambda x: x[rows], lambda x: x[rows]),
         "slice": (lambda x: np.concatenate([x[1:, ::-1], x[:1]]), lambda x: torch.cat([x[1:].flip(1), x[:1]])),
@@ -129,7 +134,8 @@ def steps(torch, rng):
         "norm": (lambda x: x / (1 + np.linalg.norm(x, axis=0)), lambda x: x / (1 + torch.linalg.norm(x, dim=0))),
         "cumsum": (lambda x: np.cumsum(x, axis=1) / 3, lambda x: torch.cumsum(x, 1) / 3),
         "prod": (lambda x: x + np.prod(x, axis=0), lambda x: x + x.prod(0)),
-        "einsum": (lambda x: np.einsum("ij,ik->jk", x, x)[:ROWS] / 5, lambda x: torch.einsum("ij,ik->jk", x, x)[:ROWS] / 5),
+        "einsum": (lambda x: np.einsum("ij,ik->jk", x, x)[:ROWS] / 5,
+                   lambda x: torch.einsum("ij,ik->jk", x, x)[:ROWS] / 5),
         "stack": (lambda x: np.sum(np.stack([x, np.cos(x)]), axis=0), lambda x: torch.stack([x, torch.cos(x)]).sum(0)),
         "outer": (lambda x: np.outer(x[:, 0], x[1]), lambda x: torch.outer(x[:, 0], x[1])),
         "triangle": (lambda x: x + np.triu(x) * 0.5, lambda x: x + torch.triu(x) * 0.5),
@@ -166,6 +172,8 @@ def test_gradients_and_hessian_products_of_array_programs_equal_pytorchs(seed):
     for value_and_grad in (fg.value_and_grad(f), fg.compile(fg.value_and_grad(f))):
         value, gradient = value_and_grad(x)
         assert math.isclose(value, loss.item(), rel_tol=1e-12)
-        np.testing.assert_allclose(gradient, g.detach().numpy(), rtol=1e-10, atol=1e-10 * np.abs(gradient).max(), err_msg=str(names))
-    np.testing.assert_allclose(fg.hessp(f)(x, v), h, rtol=1e-10, atol=1e-10 * (np.abs(h).max() + 1e-10), err_msg=str(names))
+        np.testing.assert_allclose(gradient, g.detach().numpy(), rtol=1e-10, atol=1e-10 * np.abs(gradient).max(),
+                                   err_msg=str(names))
+    np.testing.assert_allclose(fg.hessp(f)(x, v), h, rtol=1e-10, atol=1e-10 * (np.abs(h).max() + 1e-10),
+                               err_msg=str(names))
     fg.check_grads(f, x)
