@@ -73,8 +73,13 @@ class Plan:
             values[i] = as_result(values[i])
         if len(values) < len(self.fixed):
             rest, results = iter(values), zip(self.fixed, self.is_traced, strict=True)
-            values = [next(rest) if traced else leaf for leaf, traced in results]
+            values = [next(rest) if traced else own(leaf) for leaf, traced in results]
         return self.build(values)
+
+
+def own(leaf: Any) -> Any:
+    """A result that no argument went into, as the caller's own."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def is_dynamic(leaf: Any) -> bool:

@@ -25,6 +25,8 @@ __all__ = ["FUNCTIONS", "UFUNCS", "Trace", "Traced", "active_trace", "is_constan
 #: What a NumPy function means on traced values: handlers take the function's own arguments.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: Functions whose results are bools, integers, or depend on shapes alone.
+VALUES_ONLY: set[Any] = set()
 #: ufuncs' methods, such as (np.logaddexp, "reduce").
 UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {}
 
@@ -313,6 +315,9 @@ class Traced(Node):
             return f"Traced(shape={self.shape}, dtype={self.dtype})"
         return f"Traced({self.tracer.look(self, 'repr')!r})"
 
+    def __str__(self) -> str:
+        return repr(self) if self.tracer.ended or self.tracer.fixed else str(self.tracer.look(self, "str"))
+
     def __format__(self, spec: str) -> str:
         if self.tracer.ended or self.tracer.fixed:
             return repr(self)
@@ -382,14 +387,25 @@ class Traced(Node):
         return UFUNCS[np.invert](self)
 
 
+def binary(build: Callable[[Any, Any], Any]) -> Any:
+    """A binary operator, as a method."""
+    return lambda self, other: build(self, other)
+
+
 def swapped(build: Callable[[Any, Any], Any]) -> Any:
     """A binary operator with its operands exchanged, for the right-hand one's method."""
     return lambda self, other: build(other, self)
 
 
-def comparison(build: Callable[[Any, Any], Any]) -> Any:
-    """An operator that leaves what is no number to Python, as ``x == None``."""
-    return lambda self, other: NotImplemented if other is None or isinstance(other, str) else build(self, other)
+def equality(build: Callable[[Any, Any], Any], unlike: bool) -> Any:
+    """``==`` and ``!=``, which compare with anything: what is no number is unlike all numbers, as in NumPy."""
+
+    def compare(self: Traced, other: Any) -> Any:
+        if other is None or isinstance(other, str):
+            return np.full(self.shape, unlike) if self.shape else unlike
+        return build(self, other)
+
+    return compare
 
 
 def method(handler: Callable[..., Any], name: str) -> Any:
@@ -408,10 +424,6 @@ OPERATORS: tuple[tuple[str, Any], ...] = (
     ("matmul", np.matmul), ("mod", np.remainder), ("floordiv", np.floor_divide), ("and", np.bitwise_and),
     ("or", np.bitwise_or), ("xor", np.bitwise_xor),
 )
-COMPARISONS: tuple[tuple[str, Any], ...] = (
-    ("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal), ("eq", np.equal),
-    ("ne", np.not_equal),
-)
 METHODS = (
     np.sum, np.mean, np.prod, np.max, np.min, np.var, np.std, np.cumsum, np.cumprod, np.dot, np.swapaxes, np.squeeze,
     np.ravel, np.repeat, np.take, np.trace, np.diagonal, np.clip, np.argmax, np.argmin, np.argsort, np.any, np.all,
@@ -423,11 +435,12 @@ METHODS = (
 def attach_operators() -> None:
     """Give `Traced` the operators and methods of arrays, once `UFUNCS` and `FUNCTIONS` are filled."""
     for name, ufunc in OPERATORS:
-        build = UFUNCS[ufunc]
-        setattr(Traced, f"__{name}__", lambda self, other, build=build: build(self, other))
-        setattr(Traced, f"__r{name}__", swapped(build))
-    for name, ufunc in COMPARISONS:
-        setattr(Traced, f"__{name}__", comparison(UFUNCS[ufunc]))
+        setattr(Traced, f"__{name}__", binary(UFUNCS[ufunc]))
+        setattr(Traced, f"__r{name}__", swapped(UFUNCS[ufunc]))
+    for name, ufunc in (("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal)):
+        setattr(Traced, f"__{name}__", binary(UFUNCS[ufunc]))
+    for name, ufunc in (("eq", np.equal), ("ne", np.not_equal)):
+        setattr(Traced, f"__{name}__", equality(UFUNCS[ufunc], name == "ne"))
     for function in METHODS:
         name = function if isinstance(function, str) else function.__name__
         setattr(Traced, name, method(FUNCTIONS.get(f"ndarray.{name}") or FUNCTIONS[function], name))

@@ -32,7 +32,7 @@ import numpy as np
 from fastgd import _linear_algebra  # noqa: F401  (enters the meanings of NumPy's functions)
 from fastgd import _primitives as p
 from fastgd import _validation as validate
-from fastgd._check import check_against_quotients, is_float
+from fastgd._check import Check, is_float
 from fastgd._compiled import Compiled, as_result, compute, is_weak
 from fastgd._traced import Trace, Traced, active_trace, attach_operators, refuse_leaked
 from fastgd._transform import (
@@ -70,9 +70,11 @@ def as_variable(value: Any, name: str) -> Any:
 
 def positions_of(argnums: int | Sequence[int], n_args: int) -> tuple[int, ...]:
     """Which arguments are derived with respect to."""
-    given = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+    given = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
     for i in given:
-        if not isinstance(i, (int, np.integer)) or not -n_args <= i < n_args:
+        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
+            raise TypeError(f"argnums must be an int or a sequence of ints, got {argnums!r}")
+        if not -n_args <= i < n_args:
             raise ValueError(f"argnums={argnums!r}, but the function was called with {n_args} positional arguments")
     return tuple(int(i) % n_args for i in given)
 
@@ -571,6 +573,4 @@ def check_grads(
             given[i] = value
         return f(*given)
 
-    check_against_quotients(
-        varied, [args[i] for i in positions], {mode: known[mode] for mode in modes}, order, rtol, random_state
-    )
+    Check(varied, [args[i] for i in positions], {mode: known[mode] for mode in modes}, rtol, random_state).run(order)
