@@ -468,7 +468,7 @@ class Draft:
         most = BLOCKS_BYTES // (self.itemsize * max(1, n_buffers + len(self.externals) + len(self.written)))
         most = min(LONGEST, max(SHORTEST, most))
         inner = joint[-1] if joint else 1
-        if len(joint) > 1 and inner >= most:
+        if len(joint) > 1 and inner >= SHORTEST:
             self.rows, self.length = self.count // inner, inner
             pieces = -(-inner // most)
             self.block = -(-inner // pieces)

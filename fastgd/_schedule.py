@@ -141,8 +141,8 @@ class Schedule:
         self.stored = self._must_be_stored()
         for at in range(len(self.steps) - 1, -1, -1):
             if self.steps[at].kind == ELEMENTWISE:
-                self._fetch(at)
-                self._prune(at)
+                self._store_for(at)
+                self._settle(at)
 
     @staticmethod
     def _with_copies(inputs: Sequence[Node], outputs: Sequence[Node]) -> list[Node]:
@@ -197,8 +197,8 @@ class Schedule:
                     stored.add(s)
         return stored
 
-    def _fetch(self, at: int) -> None:
-        """Let a group compute once more what it needs of earlier groups, or have it stored, as costs less."""
+    def _store_for(self, at: int) -> None:
+        """Have stored what a group needs of earlier ones, unless it costs less to compute it once more."""
         step = self.steps[at]
         assert step.shape is not None
         inside = set(step.nodes)
@@ -211,9 +211,7 @@ class Schedule:
         again = self._needed(wanted, step.shape, self.stored | inside)
         size = prod(step.shape) * max(self.nodes[s].dtype.itemsize for s in wanted)
         storing = next(cost for most, cost in STORING if size <= most)
-        if sum(cost_of(self.nodes[i]) for i in again) <= storing * len(wanted):
-            step.nodes = sorted(inside | again)
-        else:
+        if sum(cost_of(self.nodes[i]) for i in again) > storing * len(wanted):
             self.stored |= wanted
 
     def _needed(self, wanted: Iterable[int], shape: tuple[int, ...], known: set[int]) -> set[int]:
@@ -227,8 +225,8 @@ class Schedule:
                 waiting += (s for s in self.sources[i] if self._runs_in(s, shape) and s not in known)
         return needed
 
-    def _prune(self, at: int) -> None:
-        """Leave out of a group what only later groups asked for, which have decided to compute it themselves."""
+    def _settle(self, at: int) -> None:
+        """A group computes what its results need and earlier groups do not store, and no more."""
         step = self.steps[at]
         assert step.shape is not None
         ends = [

@@ -163,6 +163,11 @@ cdef enum:
 ctypedef void (*strided_fn)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
 
 
+# The loop that converts between two of NumPy's type characters, and one for elements of so many bytes; or NULL.
+ctypedef strided_fn (*cast_fn)(char, char) noexcept nogil
+ctypedef strided_fn (*of_size_fn)(Py_ssize_t) noexcept nogil
+
+
 ctypedef struct MSEKernels:
     # Documented in src/kernels/mse.pyx.
     mse_fn value_f32
@@ -228,6 +233,10 @@ ctypedef struct SparseKernels:
 
 
 ctypedef struct ElementaryKernels:
-    # Documented in src/kernels/elementary.pyx. NULL where NumPy's loop is better.
+    # Documented in src/kernels/elementary.pyx and src/kernels/strided.h. Sine and cosine are NULL where NumPy's loops
+    # are better.
     strided_fn sin_f64
     strided_fn cos_f64
+    cast_fn cast
+    of_size_fn copy
+    of_size_fn where

@@ -28,11 +28,6 @@ cdef extern from "<fenv.h>" nogil:
     int fetestexcept(int)
     int feclearexcept(int)
 
-cdef extern from "strided.h" nogil:
-    strided_fn strided_cast(char, char)
-    strided_fn strided_copy(Py_ssize_t)
-    strided_fn strided_where(Py_ssize_t)
-
 cdef extern from "numpy/arrayobject.h":
     object array_at "PyArray_New"(
         PyTypeObject *, int ndim, cnp.npy_intp *, int number, cnp.npy_intp *strides, void *, int, int flags, void *
@@ -53,6 +48,7 @@ cdef enum:
     PIECE_PRODUCTS = 1 << 29    # multiplications of a matrix product between two looks
     LEAST_ROWS = 64             # of a matrix product in one call
     SHORT = 1 << 13             # elements times operations for which the GIL is kept
+    LONG_RUN = 32               # of sums that are added to side by side
     KEPT_BYTES = 1 << 25        # of an arena that is kept from one call to the next
     KEPT_ARENAS = 4
     NUMBER = 8                  # bytes of a number without dimensions
@@ -68,6 +64,10 @@ cdef enum Outcome:
     DONE, PAUSED, AT_CALL
 
 cdef ElementaryKernels *kernels
+
+# NumPy's addition of doubles, for the CPU at hand, and strides of arrays of them.
+cdef strided_fn add_doubles
+cdef Py_ssize_t[3] DOUBLES = [sizeof(double), sizeof(double), sizeof(double)]
 
 KINDS = {"flat": FLAT, "runs": RUNS, "gathered": GATHERED, "periodic": PERIODIC}
 
@@ -264,12 +264,16 @@ cdef void add_runs(
     cdef Cursor cursor
     cdef Py_ssize_t last = total.ndim - 1, run, i, apart = total.steps[last]
     cdef double *to
+    cdef char *args[3]
     seek(&cursor, total.ndim, total.sizes, total.steps, start)
     while n > 0:
         run = min(n, total.sizes[last] - cursor.inner)
         to = sums + cursor.offset + cursor.inner * apart
         if apart == 0:
             to[0] += pairwise(x, run, step)
+        elif real is double and apart == 1 and step == 1 and run >= LONG_RUN:
+            args[0], args[1], args[2] = <char *> to, <char *> x, <char *> to
+            add_doubles(args, &run, DOUBLES, NULL)
         elif apart == 1 and step == 1:
             for i in range(run):
                 to[i] += x[i]
@@ -542,7 +546,7 @@ cdef class Program:
         out.slot, out.offset, out.stride, out.step = source.slot, source.offset, source.stride, source.step
         out.buffer, out.itemsize, out.ndim = source.buffer, source.itemsize, len(source.sizes)
         out.sizes, out.strides = self.memory.numbers(source.sizes), self.memory.numbers(source.strides)
-        out.copy = strided_copy(out.itemsize)
+        out.copy = kernels.copy(out.itemsize)
         if out.kind in (GATHERED, PERIODIC) and out.copy == NULL:
             raise TypeError(f"the tape copies no elements of {out.itemsize} bytes")
         return 0
@@ -673,9 +677,9 @@ cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
     what = source[0]
     if isinstance(what, str):
         if what == "cast":
-            loop_out[0] = strided_cast(ord(source[1]), ord(source[2]))
+            loop_out[0] = kernels.cast(ord(source[1]), ord(source[2]))
         else:
-            loop_out[0] = strided_where(source[1]) if what == "where" else strided_copy(source[1])
+            loop_out[0] = kernels.where(source[1]) if what == "where" else kernels.copy(source[1])
     else:
         ufunc, place = what, source[1]
         if place < 0 or place >= ufunc.ntypes:
@@ -687,6 +691,14 @@ cdef int find_loop(source, strided_fn *loop_out, void **data_out) except -1:
     if loop_out[0] == NULL:
         raise TypeError(f"no loop for {source}")
     return 0
+
+
+cdef int find_addition() except -1:
+    cdef void *unused
+    return find_loop((np.add, np.add.types.index("dd->d")), &add_doubles, &unused)
+
+
+find_addition()
 
 
 cdef strided_fn own_loop(ufunc, Py_ssize_t place):

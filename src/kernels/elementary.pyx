@@ -1,4 +1,6 @@
-"""Sine and cosine of doubles, of which NumPy calls the C library's for one element at a time.
+"""Sine and cosine of doubles, of which NumPy calls the C library's for one element at a time; and what is no ufunc.
+
+That is conversions, copies and choices, which are in strided.h.
 
 Built once for each instruction-set level; `fastgd._kernels` picks one at import. The arguments and strides are those of
 a ufunc's inner loop. With k the whole number next to x / (pi/2) and r = x - k pi/2, sine and cosine of x are, by k mod
@@ -18,7 +20,7 @@ kernel.
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport cos, fabs, floor, fma, rint, sin
 
-from fastgd._types cimport ElementaryKernels
+from fastgd._types cimport ElementaryKernels, strided_fn
 
 cdef extern from *:
     """
@@ -29,6 +31,11 @@ cdef extern from *:
     #endif
     """
     bint FASTGD_FAST_FMA
+
+cdef extern from "strided.h" nogil:
+    strided_fn strided_cast(char, char) noexcept
+    strided_fn strided_copy(Py_ssize_t) noexcept
+    strided_fn strided_where(Py_ssize_t) noexcept
 
 cdef double LIMIT = 1e6
 cdef double TINY = 2.0**-27     # sin x = x below
@@ -132,7 +139,8 @@ cdef void cos_f64(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, voi
 
 
 cdef ElementaryKernels kernels
+kernels.cast, kernels.copy, kernels.where = strided_cast, strided_copy, strided_where
 if FASTGD_FAST_FMA:
-    kernels = ElementaryKernels(sin_f64=sin_f64, cos_f64=cos_f64)
+    kernels.sin_f64, kernels.cos_f64 = sin_f64, cos_f64
 
 table = PyCapsule_New(&kernels, "fastgd.ElementaryKernels", NULL)

@@ -1,51 +1,68 @@
-/* Loops over strided elements with the signature of NumPy's ufuncs, for what is no ufunc: conversions, copies, choices.
+/* Loops over strided elements, as NumPy's ufuncs have them, for what is no ufunc: conversions, copies, choices.
 
    They are C because one text makes them for all pairs of types, and a table finds them by their characters. */
 #ifndef FASTGD_STRIDED_H
 #define FASTGD_STRIDED_H
 
+#include <Python.h>
 #include <stdint.h>
-#include <string.h>
-#include <numpy/npy_common.h>
 
-typedef void (*strided_loop)(char **, const npy_intp *, const npy_intp *, void *);
+typedef void (*strided_loop)(char **, const Py_ssize_t *, const Py_ssize_t *, void *);
 
 typedef struct { uint64_t low, high; } strided_16;
 
-/* The text between the braces twice: the compiler vectorises the first. */
+/* What is written may be what is read at the same place, but nothing that another element is computed from. */
+#if defined(__clang__)
+#define STRIDED_APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define STRIDED_APART _Pragma("GCC ivdep")
+#endif
+
+/* Elements that are next to each other, in a loop that the compiler vectorises; one that is repeated; and the rest. */
 #define STRIDED_UNARY(NAME, FROM, TO, VALUE)                                                                          \
-    static void NAME(char **args, const npy_intp *n, const npy_intp *steps, void *Py_UNUSED(data))                    \
+    static void NAME(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *Py_UNUSED(data))                \
     {                                                                                                                 \
         const char *x = args[0];                                                                                      \
         char *y = args[1];                                                                                            \
-        npy_intp i, sx = steps[0], sy = steps[1];                                                                     \
+        Py_ssize_t i, count = *n, sx = steps[0], sy = steps[1];                                                       \
         if (sx == sizeof(FROM) && sy == sizeof(TO))                                                                   \
-            for (i = 0; i < *n; i++) { FROM v = ((const FROM *) x)[i]; ((TO *) y)[i] = VALUE; }                       \
+            STRIDED_APART                                                                                             \
+            for (i = 0; i < count; i++) { FROM v = ((const FROM *) x)[i]; ((TO *) y)[i] = VALUE; }                    \
+        else if (sx == 0 && sy == sizeof(TO)) {                                                                       \
+            FROM v = *(const FROM *) x;                                                                               \
+            TO to = VALUE;                                                                                            \
+            STRIDED_APART                                                                                             \
+            for (i = 0; i < count; i++) ((TO *) y)[i] = to;                                                           \
+        }                                                                                                             \
         else                                                                                                          \
-            for (i = 0; i < *n; i++) { FROM v = *(const FROM *) (x + i * sx); *(TO *) (y + i * sy) = VALUE; }         \
+            for (i = 0; i < count; i++) { FROM v = *(const FROM *) (x + i * sx); *(TO *) (y + i * sy) = VALUE; }      \
     }
 
+/* Bits of the one or the other, so that no branch is to be predicted. */
+#define STRIDED_CHOSEN(TYPE, C, V, W) (((V) & (TYPE) -(TYPE) ((C) != 0)) | ((W) & (TYPE) ~(TYPE) -(TYPE) ((C) != 0)))
+
 #define STRIDED_CHOICE(NAME, TYPE)                                                                                    \
-    static void NAME(char **args, const npy_intp *n, const npy_intp *steps, void *Py_UNUSED(data))                    \
+    static void NAME(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *Py_UNUSED(data))                \
     {                                                                                                                 \
         const char *c = args[0], *x = args[1], *y = args[2];                                                          \
         char *out = args[3];                                                                                          \
-        npy_intp i, sc = steps[0], sx = steps[1], sy = steps[2], so = steps[3], size = sizeof(TYPE);                  \
-        if (sc == 1 && sx == size && sy == size && so == size)                                                        \
-            for (i = 0; i < *n; i++) {                                                                                \
-                TYPE v = ((const TYPE *) x)[i], w = ((const TYPE *) y)[i];                                            \
-                ((TYPE *) out)[i] = c[i] ? v : w;                                                                     \
-            }                                                                                                         \
-        else if (sc == 1 && sx == size && sy == 0 && so == size) {                                                    \
+        Py_ssize_t i, count = *n, sc = steps[0], sx = steps[1], sy = steps[2], so = steps[3], size = sizeof(TYPE);    \
+        if (sc == 1 && so == size && sx == size && sy == size)                                                        \
+            STRIDED_APART                                                                                             \
+            for (i = 0; i < count; i++)                                                                               \
+                ((TYPE *) out)[i] = STRIDED_CHOSEN(TYPE, c[i], ((const TYPE *) x)[i], ((const TYPE *) y)[i]);         \
+        else if (sc == 1 && so == size && sx == size && sy == 0) {                                                    \
             TYPE w = *(const TYPE *) y;                                                                               \
-            for (i = 0; i < *n; i++) { TYPE v = ((const TYPE *) x)[i]; ((TYPE *) out)[i] = c[i] ? v : w; }            \
+            STRIDED_APART                                                                                             \
+            for (i = 0; i < count; i++) ((TYPE *) out)[i] = STRIDED_CHOSEN(TYPE, c[i], ((const TYPE *) x)[i], w);     \
         }                                                                                                             \
-        else if (sc == 1 && sx == 0 && sy == size && so == size) {                                                    \
+        else if (sc == 1 && so == size && sx == 0 && sy == size) {                                                    \
             TYPE v = *(const TYPE *) x;                                                                               \
-            for (i = 0; i < *n; i++) { TYPE w = ((const TYPE *) y)[i]; ((TYPE *) out)[i] = c[i] ? v : w; }            \
+            STRIDED_APART                                                                                             \
+            for (i = 0; i < count; i++) ((TYPE *) out)[i] = STRIDED_CHOSEN(TYPE, c[i], v, ((const TYPE *) y)[i]);     \
         }                                                                                                             \
         else                                                                                                          \
-            for (i = 0; i < *n; i++) {                                                                                \
+            for (i = 0; i < count; i++) {                                                                             \
                 TYPE v = *(const TYPE *) (x + i * sx), w = *(const TYPE *) (y + i * sy);                              \
                 *(TYPE *) (out + i * so) = c[i * sc] ? v : w;                                                         \
             }                                                                                                         \
@@ -61,11 +78,17 @@ STRIDED_CHOICE(strided_where_1, uint8_t)
 STRIDED_CHOICE(strided_where_2, uint16_t)
 STRIDED_CHOICE(strided_where_4, uint32_t)
 STRIDED_CHOICE(strided_where_8, uint64_t)
-STRIDED_CHOICE(strided_where_16, strided_16)
+static void strided_where_16(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *Py_UNUSED(data))
+{
+    for (Py_ssize_t i = 0; i < *n; i++)
+        *(strided_16 *) (args[3] + i * steps[3]) = *(const strided_16 *) (
+            args[0][i * steps[0]] ? args[1] + i * steps[1] : args[2] + i * steps[2]
+        );
+}
 
 /* From each type: to bool, int, long, long long, float and double. */
 #define STRIDED_CASTS(NAME, FROM)                                                                                     \
-    STRIDED_UNARY(NAME##_to_bool, FROM, npy_bool, v != 0)                                                             \
+    STRIDED_UNARY(NAME##_to_bool, FROM, uint8_t, v != 0)                                                              \
     STRIDED_UNARY(NAME##_to_int, FROM, int, (int) v)                                                                  \
     STRIDED_UNARY(NAME##_to_long, FROM, long, (long) v)                                                               \
     STRIDED_UNARY(NAME##_to_longlong, FROM, long long, (long long) v)                                                 \
@@ -84,7 +107,7 @@ STRIDED_CHOICE(strided_where_16, strided_16)
         }                                                                                                             \
     }
 
-STRIDED_CASTS(strided_bool, npy_bool)
+STRIDED_CASTS(strided_bool, uint8_t)
 STRIDED_CASTS(strided_int, int)
 STRIDED_CASTS(strided_long, long)
 STRIDED_CASTS(strided_longlong, long long)
@@ -106,7 +129,7 @@ static strided_loop strided_cast(char from, char to)
 }
 
 /* The loop that copies elements of so many bytes; NULL if there is none. */
-static strided_loop strided_copy(npy_intp size)
+static strided_loop strided_copy(Py_ssize_t size)
 {
     switch (size) {
     case 1: return strided_copy_1;
@@ -119,7 +142,7 @@ static strided_loop strided_copy(npy_intp size)
 }
 
 /* The loop that chooses between elements of so many bytes; NULL if there is none. */
-static strided_loop strided_where(npy_intp size)
+static strided_loop strided_where(Py_ssize_t size)
 {
     switch (size) {
     case 1: return strided_where_1;
