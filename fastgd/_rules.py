@@ -150,7 +150,7 @@ def same_again(node: Traced, tangents: list[Any]) -> Any:
 def _sum_gradient(node: Traced, g: Any, _: int) -> Any:
     (source,) = node.inputs
     kept = p.reduced_shape(source.shape, node.attributes["axis"], True)
-    return p.broadcast_to(p.reshape(g, kept), source.shape)
+    return p.broadcast_to(p.reshape(g, () if len(node.attributes["axis"]) == source.ndim else kept), source.shape)
 
 
 def _astype_gradient(node: Traced, g: Any, _: int) -> Any:

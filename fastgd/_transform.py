@@ -31,12 +31,11 @@ MANY = 1 << 15
 
 def make_runner(inputs: Sequence[Node], outputs: Sequence[Node], once: bool = False) -> Runner:
     """What computes these outputs from arrays for the inputs: the one place where that is chosen."""
-    known = {id(node) for node in inputs}
-    order = in_order(outputs)
-    if any(node.primitive.kind == INPUT and id(node) not in known for node in order):
+    order = in_order(outputs, inputs)
+    if any(node.primitive.kind == INPUT for node in order):
         refuse_leaked()
     if once and all(math.prod(node.shape) < MANY for node in order):
-        return lambda *arrays: run_plain(inputs, outputs, arrays)
+        return lambda *arrays: run_plain(inputs, outputs, arrays, order)
     return Tape(inputs, outputs)
 
 
@@ -49,8 +48,11 @@ def dependent(order: Sequence[Node], variables: Sequence[Node]) -> set[int]:
     """The ids of the nodes that vary with the variables and have derivatives: floats."""
     found = {id(node) for node in variables}
     for node in order:
-        if node.dtype.kind == "f" and any(id(source) in found for source in node.inputs):
-            found.add(id(node))
+        for source in node.inputs:
+            if id(source) in found:
+                if node.dtype.kind == "f":
+                    found.add(id(node))
+                break
     return found
 
 
