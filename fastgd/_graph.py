@@ -73,7 +73,7 @@ def in_order(outputs: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
 def run_plain(
     inputs: Sequence[Node], outputs: Sequence[Node], arrays: Sequence[Any], order: Sequence[Node] | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Evaluate node by node in NumPy: the twin of the compiled tape. `order` is that of ``in_order(outputs, inputs)``."""
+    """Evaluate node by node in NumPy, in the order of ``in_order(outputs, inputs)``: the twin of the compiled tape."""
     values: dict[int, Any] = {id(node): np.asarray(array) for node, array in zip(inputs, arrays, strict=True)}
     for node in in_order(outputs, inputs) if order is None else order:
         key, primitive = id(node), node.primitive

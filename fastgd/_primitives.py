@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from fastgd._graph import CALL, ELEMENTWISE, MATMUL, SUM, Primitive
 from fastgd._simplify import SIMPLER
-from fastgd._traced import BOOL, FLOAT64, UFUNCS, Trace, Traced, active_trace, holds_traced
+from fastgd._traced import BOOL, FLOAT64, FUNCTIONS, UFUNCS, Trace, Traced, active_trace, holds_traced
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -88,6 +89,19 @@ def ufunc_builder(ufunc: np.ufunc) -> Callable[..., Any]:
     build = unary_builder(primitive, ufunc) if ufunc.nin == 1 else binary_builder(primitive, ufunc)
     UFUNCS[ufunc] = build
     return build
+
+
+#: ufuncs of scipy.special that have rules; SciPy itself is never imported.
+OF_SCIPY = ("erf", "erfc", "expit", "log_expit", "log_ndtr", "ndtr", "xlogy")
+
+
+def other_ufunc(ufunc: np.ufunc) -> Callable[..., Any] | None:
+    """The operation for a ufunc that is met for the first time: one of SciPy's, or None."""
+    known = ufunc.__name__ in OF_SCIPY and "scipy.special" in sys.modules
+    return ufunc_builder(ufunc) if known and getattr(sys.modules["scipy.special"], ufunc.__name__) is ufunc else None
+
+
+FUNCTIONS["other ufunc"] = other_ufunc
 
 
 def unary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:

@@ -199,8 +199,10 @@ def holds_traced(values: Any) -> bool:
 
 def full_name(function: Any) -> str:
     """A NumPy function's name as a user writes it."""
-    module = getattr(function, "__module__", None) or "numpy"
     name = getattr(function, "__name__", repr(function))
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else f"the ufunc {name}"
+    module = getattr(function, "__module__", None) or "numpy"
     return f"{module.replace('numpy', 'np', 1)}.{name}" if module.startswith("numpy") else f"{module}.{name}"
 
 
@@ -238,8 +240,10 @@ class Traced(Node):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         handler = UFUNCS.get(ufunc) if method == "__call__" else UFUNC_METHODS.get((ufunc, method))
+        if handler is None and method == "__call__":
+            handler = FUNCTIONS["other ufunc"](ufunc)
         if handler is None:
-            refuse_unsupported(f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"))
+            refuse_unsupported(full_name(ufunc) + ("" if method == "__call__" else f".{method}"))
         if options:
             if options.get("out") is not None:
                 raise TypeError(f"np.{ufunc.__name__} writes into an array (out=, or an operator such as +=), and a "

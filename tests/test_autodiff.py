@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+from scipy import special
 
 import fastgd as fg
 from fastgd.errors import DerivativeError, TraceError
@@ -308,6 +309,8 @@ def test_methods_can_be_compiled():
     (lambda x: np.fft.fft(x), r"fastgd has no derivative of np\.fft\.fft"),
     (lambda x: np.interp(0.5, x, x), r"fastgd has no derivative of np\.interp"),
     (lambda x: np.nextafter(x, 1.0), r"fastgd has no derivative of np\.nextafter"),
+    (lambda x: special.j0(x), r"fastgd has no derivative of the ufunc j0"),
+    (lambda x: np.frompyfunc(math.sin, 1, 1)(x), r"fastgd has no derivative of the ufunc sin"),
     (lambda x: np.multiply.accumulate(x), r"fastgd has no derivative of np\.multiply\.accumulate"),
     (lambda x: math.sin(x[0]), r"np\.sin instead of math\.sin"),
     (lambda x: float(x[0]), "would cut the derivative"),
