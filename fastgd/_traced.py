@@ -58,14 +58,16 @@ class Trace:
         The graph is to be run on other inputs later, so that looking at a value is an error.
     """
 
-    __slots__ = ("_outer", "aliases", "ended", "fixed", "nodes", "values")
+    __slots__ = ("_outer", "aliases", "ended", "fixed", "held", "nodes", "powers", "values")
 
     def __init__(self, fixed: bool = False) -> None:
         self.fixed = fixed
         self.ended = False
-        self.aliases = 0        # nodes that stand for another one, until `_simplify.without_aliases`
+        self.aliases = 0        # nodes that stand for another one, until `_simplify.finished`
+        self.powers = False     # whether there are powers that will become products
         self.nodes: dict[Any, Traced] = {}      # by what makes them
         self.values: dict[int, Any] = {}        # by id: of inputs, and of what was looked at
+        self.held: list[tuple[np.ndarray, bytes]] = []      # large arrays, and samples of what they held
 
     def __enter__(self) -> Trace:
         self._outer = active_trace()
@@ -75,7 +77,7 @@ class Trace:
     def __exit__(self, *error: object) -> None:
         _local.trace = self._outer
         self.ended = True
-        self.nodes, self.values = {}, {}        # nodes know their trace: no cycle stays behind
+        self.nodes, self.values, self.held = {}, {}, []     # nodes know their trace: no cycle stays behind
 
     def make(
         self, primitive: Primitive, inputs: tuple[Traced, ...], shape: tuple[int, ...], dtype: np.dtype[Any],
@@ -123,9 +125,20 @@ class Trace:
         node = None if small and array.nbytes > COMPARED_BYTES else self.nodes.get(key)
         if node is None:
             held = array.copy() if small else array
+            if not small:
+                self.held.append((array, sample_of(array)))
             node = Traced(CONSTANT_PRIMITIVE, (), array.shape, array.dtype, None, held, self, weak)
             self.nodes[key] = node
         return node
+
+    def check_held(self) -> None:
+        """Refuse what was computed from a large array that the function has written into since it used it."""
+        for array, sample in self.held:
+            if sample_of(array) != sample:
+                raise TraceError(
+                    f"an array of shape {array.shape} was written into after the function had used it, and before the "
+                    "results were computed: use a copy, or make a new array in each turn"
+                )
 
     def node_of(self, value: Any, weak_dtype: np.dtype[Any] = FLOAT64) -> Traced:
         """`value` as a node: a traced value itself, anything else as a constant; Python floats of `weak_dtype`."""
@@ -164,6 +177,12 @@ class Trace:
             if id(last) not in values:
                 values[id(last)] = value_of(last, [values[id(source)] for source in last.inputs])
         return values[id(node)]
+
+
+def sample_of(array: np.ndarray) -> bytes:
+    """Some 64 elements from all over an array, as bytes."""
+    lengths = [max(1, round(n ** (1 - 6 / max(array.size, 2).bit_length()))) for n in array.shape]
+    return array[tuple([slice(None, None, step) for step in lengths])].tobytes()
 
 
 def value_of(node: Node, values: Sequence[Any]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from fastgd import _primitives as p
 from fastgd._graph import ELEMENTWISE, INPUT, Node, in_order, run_plain
 from fastgd._rules import gradient_of_input, tangent_of_output
-from fastgd._simplify import without_aliases
+from fastgd._simplify import finished
 from fastgd._tape import Tape
 from fastgd._traced import Trace, Traced, refuse_leaked
 
@@ -35,13 +35,21 @@ def make_runner(inputs: Sequence[Node], outputs: Sequence[Node], once: bool = Fa
     if any(node.primitive.kind == INPUT for node in order):
         refuse_leaked()
     if once and all(math.prod(node.shape) < MANY for node in order):
-        return lambda *arrays: run_plain(inputs, outputs, arrays, order)
+        return lambda *arrays: run_quietly(inputs, outputs, arrays, order)
     return Tape(inputs, outputs)
 
 
+def run_quietly(
+    inputs: Sequence[Node], outputs: Sequence[Node], arrays: Sequence[Any], order: Sequence[Node]
+) -> tuple[np.ndarray, ...]:
+    """Run without the warnings of operations that a derivative needs, and that nobody wrote."""
+    with np.errstate(all="ignore"):
+        return run_plain(inputs, outputs, arrays, order)
+
+
 def simplified(trace: Trace, outputs: Sequence[Any]) -> list[Any]:
-    """The outputs without the aliases of nested derivatives."""
-    return without_aliases(outputs, p.again) if trace.aliases else list(outputs)
+    """The outputs as they are computed, once all derivatives are taken."""
+    return finished(outputs, p.again) if trace.aliases or trace.powers else list(outputs)
 
 
 def dependent(order: Sequence[Node], variables: Sequence[Node]) -> set[int]:

@@ -418,6 +418,20 @@ def test_arrays_that_change_while_a_function_runs():
     np.testing.assert_array_equal(fg.grad(f)(np.ones(3)), [1, 2, 3])
 
 
+@pytest.mark.parametrize("shape", [(100_000,), (400, 500), (3, 200_000), (200_000, 3), (20, 20, 20, 20)])
+def test_large_arrays_that_change_while_a_function_runs_are_refused(shape):
+    def f(x):
+        weights, total = np.zeros(shape), 0.0
+        for i in range(3):
+            weights[:] = i + 1
+            total = total + np.sum(weights * x)
+        return total
+
+    for call in (fg.grad(f), fg.compile(f)):
+        with pytest.raises(TraceError, match="was written into after the function had used it"):
+            call(1.0)
+
+
 # ---- check_grads -----------------------------------------------------------------------------------------------------
 
 
