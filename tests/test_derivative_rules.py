@@ -347,10 +347,12 @@ def test_the_gradient_of_cholesky_is_of_the_triangle_that_is_read():
         assert abs(gradient[i, j] - (up - down) / (2 * step)) < 1e-6 * (1 + abs(gradient[i, j]))
 
 
-def test_derivatives_do_not_warn_of_what_nobody_wrote():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert fg.grad(np.sqrt)(0.0) == np.inf
+def test_floating_point_errors_are_reported_as_numpys_are():
+    for f in (fg.grad(np.sqrt), fg.compile(fg.grad(np.sqrt))):
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            assert f(0.0) == np.inf
+        with np.errstate(divide="raise"), pytest.raises(FloatingPointError, match="divide by zero"):
+            f(0.0)
 
 
 def test_where_keeps_infinities_of_the_side_not_taken_out():

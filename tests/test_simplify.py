@@ -59,7 +59,8 @@ def test_gradients_have_few_elementwise_steps(f, expected):
 ])
 def test_operations_become_cheaper_ones(f, expected):
     assert names(f, of_gradient=False) == expected
-    np.testing.assert_allclose(fg.compile(f)(X), f(X), rtol=1e-15)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(fg.compile(f)(X), f(X), rtol=1e-15)
 
 
 def test_gradients_of_sums_and_means_make_no_array_of_one_number():
