@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import functions
 import numpy as np
 from problems import Data
 
@@ -49,6 +50,28 @@ def optimum(data: Data) -> np.ndarray:
         total += (X - means).T @ (X - means)
         products += (X - means).T @ (y - target_mean)
     return np.linalg.solve(total, products)
+
+
+def gradient_of_a_composition(data: Data) -> np.ndarray:
+    """By a step along the imaginary axis, without cancellation (Squire and Trapp 1998)."""
+    tiny = 1e-30
+    return functions.composition_at(np, data.X[:, 0].astype(np.float64) + 1j * tiny).imag / tiny
+
+
+def textbook_derivative(data: Data) -> np.ndarray:
+    x = float(data.w[0])
+    return np.asarray(2 * (3 * x**2 + 2 * x + 1) * (6 * x + 2))
+
+
+def network_gradient(data: Data) -> np.ndarray:
+    """Backpropagation by hand."""
+    W1, b1, W2, b2 = (p.astype(np.float64) for p in functions.parameters(data))
+    X, y = data.X.astype(np.float64), data.y[:, None].astype(np.float64)
+    h = np.tanh(X @ W1 + b1)
+    g = 2 / data.n * (h @ W2 + b2 - y)
+    inner = (g @ W2.T) * (1 - h**2)
+    parts = (X.T @ inner, inner.sum(axis=0), h.T @ g, g.sum(axis=0))
+    return np.concatenate([part.ravel() for part in parts])
 
 
 def nothing(data: Data) -> np.ndarray:
@@ -96,5 +119,8 @@ CASES = {
     "SGD epoch": Case(sample, excess, NEAR),
     "SGD epoch in stretches": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
+    "gradient of a composition": Case(gradient_of_a_composition, relative, SUMS, reads=False),
+    "textbook derivative": Case(textbook_derivative, relative, SUMS, reads=False),
+    "network step": Case(network_gradient, relative, SUMS, reads=False),
     "engine overhead": Case(nothing, relative, SUMS, reads=False),
 }

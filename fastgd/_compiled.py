@@ -117,9 +117,9 @@ class Compiled:
         functools.update_wrapper(self, function)
         self._function = function
         self._plans: dict[Any, Plan] = {}
-        # What is tried first, by the number of arguments: plans for floats alone, and the last one for arrays alone.
-        self._of_numbers: dict[int, Plan] = {}
-        self._of_arrays: dict[int, Plan] = {}
+        # The last plan for floats alone or for arrays alone, by the number of arguments, as two functions: one returns
+        # what is computed of arguments that fit, else None, and the other makes of that what is returned.
+        self._last: dict[int, tuple[Callable[..., Any], Callable[..., Any]]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -128,12 +128,9 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
-            plan = self._of_arrays.get(len(args))
-            if plan is not None and (values := plan.run.match(args)) is not None:
-                return plan.results_of(values)
-            plan = self._of_numbers.get(len(args))
-            if plan is not None and all([type(arg) is float for arg in args]):  # noqa: C419  (a third of the time)
-                return plan.build(plan.run.scalars(*args))
+            known = self._last.get(len(args))
+            if known is not None and (values := known[0](args)) is not None:
+                return known[1](values)
         if active_trace() is not None:
             return self._function(*args, **kwargs)
         tree = (args, kwargs)
@@ -155,9 +152,9 @@ class Compiled:
             if plan is None:
                 plan = self._plans[key] = Plan(self._function, args, kwargs)
         if not kwargs and plan.of_numbers and all(type(arg) is float for arg in args):
-            self._of_numbers[len(args)] = plan
-        if not kwargs and args and all(type(arg) is np.ndarray for arg in args):
-            self._of_arrays[len(args)] = plan
+            self._last[len(args)] = plan.run.match_floats, plan.build
+        elif not kwargs and args and all(type(arg) is np.ndarray for arg in args):
+            self._last[len(args)] = plan.run.match, plan.results_of
         return plan
 
     def __repr__(self) -> str:

@@ -55,6 +55,7 @@ cdef enum:
     SHORT = 1 << 13             # elements times operations for which the GIL is kept
     KEPT_BYTES = 1 << 25        # of an arena that is kept from one call to the next
     KEPT_ARENAS = 4
+    NUMBER = 8                  # bytes of a number without dimensions
     KEPT_PROGRAMS = 16          # for different strides of the inputs
 
 cdef enum StepKind:
@@ -460,6 +461,7 @@ cdef class Workspace:
     cdef State state
     cdef Memory memory
     cdef list objects           # by slot: arrays whose memory the slot points to
+    cdef bint holds_arrays      # whether there are any but constants
     cdef void *arena
 
     def __cinit__(self, Py_ssize_t arena_bytes, Py_ssize_t n_slots, Py_ssize_t n_pointers):
@@ -477,6 +479,7 @@ cdef class Workspace:
 
     cdef void point(self, Py_ssize_t slot, cnp.ndarray array):
         self.objects[slot] = array
+        self.holds_arrays = True
         self.state.slots[slot] = <char *> cnp.PyArray_DATA(array)
 
 
@@ -501,8 +504,8 @@ cdef class Program:
         self.n_inputs, self.n_slots, self.n_outputs = n_inputs, lowered.n_slots, len(lowered.outputs)
         self.output_slots = self.memory.numbers([slot for slot, _, _, _ in lowered.outputs])
         self.n_steps = len(lowered.steps)
-        # Numbers without dimensions have places of their own behind the arena, see `Tape.scalars`.
-        self.arena_bytes = lowered.arena_bytes + 8 * lowered.n_slots
+        # Numbers without dimensions have places of their own behind the arena, see `Tape.run_on_numbers`.
+        self.arena_bytes = lowered.arena_bytes + NUMBER * lowered.n_slots
         self.is_short = lowered.work <= SHORT
         self.calls = [step if isinstance(step, Call) else None for step in lowered.steps]
         self.steps = <StepC *> self.memory.zeros(self.n_steps, sizeof(StepC))
@@ -586,10 +589,12 @@ cdef class Program:
     cdef void check_in(self, Workspace work):
         """Give a workspace back; it lets go of the arrays that its run has seen."""
         cdef Py_ssize_t i
-        for i in range(1, 1 + self.n_inputs):
-            work.objects[i] = None
-        for i in range(1 + self.n_inputs + len(self.constants), self.n_slots):
-            work.objects[i] = None
+        if work.holds_arrays:
+            for i in range(1, 1 + self.n_inputs):
+                work.objects[i] = None
+            for i in range(1 + self.n_inputs + len(self.constants), self.n_slots):
+                work.objects[i] = None
+            work.holds_arrays = False
         if self.arena_bytes <= KEPT_BYTES and len(self.idle) < KEPT_ARENAS:
             self.idle.append(work)
 
@@ -735,7 +740,7 @@ cdef class Tape:
     cdef int *ndims
     cdef Py_ssize_t **dims
     cdef bint is_scalar
-    cdef list gives_floats      # by output: whether it is float32
+    cdef bint *gives_floats     # by output: whether it is float32
 
     def __init__(self, inputs, outputs):
         cdef Py_ssize_t i
@@ -752,7 +757,9 @@ cdef class Tape:
         for i in range(self.n_inputs):
             self.types[i], self.ndims[i] = self.dtypes[i].num, len(self.shapes[i])
             self.dims[i] = self.memory.numbers(self.shapes[i])
-        self.gives_floats = [node.dtype.char == "f" for node in outputs]
+        self.gives_floats = <bint *> self.memory.zeros(len(outputs), sizeof(bint))
+        for i in range(len(outputs)):
+            self.gives_floats[i] = outputs[i].dtype.char == "f"
         self.is_scalar = all(node.shape == () and node.dtype.char in "fd" for node in (*inputs, *outputs))
 
     def __call__(self, *arrays):
@@ -844,36 +851,53 @@ cdef class Tape:
 
     def scalars(self, *numbers):
         """The same for functions of numbers alone: floats in, a tuple of floats out."""
-        cdef Program program
-        cdef Workspace work
-        cdef Py_ssize_t i
-        cdef char **slots
-        cdef char *own
-        cdef list results = []
         if not self.is_scalar:
             raise TypeError("scalars() is for inputs and outputs that are floats without dimensions")
         if len(numbers) != self.n_inputs:
             raise TypeError(f"this compiled function takes {self.n_inputs} numbers, got {len(numbers)}")
-        program = self.plain_program()
-        work = program.check_out()
-        slots = work.state.slots
-        own = slots[0] + program.arena_bytes - 8 * program.n_slots
+        return self.run_on_numbers(numbers)
+
+    def match_floats(self, tuple numbers):
+        """The same for so many Python floats, where outputs are numbers too; None for anything else."""
+        if not self.is_scalar or len(numbers) != self.n_inputs:
+            return None
+        for number in numbers:
+            if type(number) is not float:
+                return None
+        return self.run_on_numbers(numbers)
+
+    cdef tuple run_on_numbers(self, tuple numbers):
+        """Inputs and outputs lie behind the arena, each in the place of its slot."""
+        cdef Program program = self.plain_program()
+        cdef Workspace work = program.check_out()
+        cdef Py_ssize_t i, slot
+        cdef char **slots = work.state.slots
+        cdef char *own = slots[0] + program.arena_bytes - NUMBER * program.n_slots
+        cdef list results = []
         try:
             for i in range(self.n_inputs):
-                slots[1 + i] = own + 8 * (1 + i)
-                if self.types[i] == cnp.NPY_DOUBLE:
-                    (<double *> slots[1 + i])[0] = numbers[i]
-                else:
-                    (<float *> slots[1 + i])[0] = numbers[i]
+                slots[1 + i] = own + NUMBER * (1 + i)
+                write_number(slots[1 + i], self.types[i] == cnp.NPY_FLOAT, numbers[i])
             for i in range(program.n_outputs):
-                slots[program.output_slots[i]] = own + 8 * program.output_slots[i]
+                slot = program.output_slots[i]
+                slots[slot] = own + NUMBER * slot
             program.run(work)
             for i in range(program.n_outputs):
-                own = slots[program.output_slots[i]]
-                results.append(<double> (<float *> own)[0] if self.gives_floats[i] else (<double *> own)[0])
+                results.append(number_at(slots[program.output_slots[i]], self.gives_floats[i]))
         finally:
             program.check_in(work)
         return tuple(results)
+
+
+cdef inline void write_number(char *place, bint is_float, double value) noexcept:
+    if is_float:
+        (<float *> place)[0] = <float> value
+    else:
+        (<double *> place)[0] = value
+
+
+cdef inline double number_at(const char *place, bint is_float) noexcept:
+    return (<const float *> place)[0] if is_float else (<const double *> place)[0]
 
 
 cdef cnp.ndarray new_array(tuple shape, dtype, strides):

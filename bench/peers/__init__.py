@@ -29,6 +29,7 @@ PEERS = {
     "scikit-learn Ridge": ("sklearn_ridge_peer", "pip install scikit-learn"),
     "glum": ("glum_peer", "pip install glum"),
     "PyTorch": ("torch_peer", "see bench/README.md"),
+    "autograd": ("autograd_peer", "pip install autograd"),
     "Numba": ("numba_peer", "pip install numba"),
     "JAX": ("jax_peer", "pip install jax"),
     "pure Python": ("reference_peer", "part of fastgd"),
