@@ -29,6 +29,7 @@ def as_result(array: Any) -> Any:
 def compute(trace: Trace, inputs: Sequence[Traced], arrays: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
     """The values of the leaves that are traced; others stay as they are."""
     outputs = [leaf for leaf in leaves if isinstance(leaf, Traced)]
+    trace.check_held()
     values = iter(make_runner(inputs, simplified(trace, outputs), once=True)(*arrays))
     return [as_result(next(values)) if isinstance(leaf, Traced) else leaf for leaf in leaves]
 
@@ -55,6 +56,7 @@ class Plan:
             self.fixed = [None if traced else leaf for leaf, traced in zip(found, self.is_traced, strict=True)]
             inputs = [node for node in nodes if isinstance(node, Traced)]
             outputs = simplified(trace, [leaf for leaf in found if isinstance(leaf, Traced)])
+            trace.check_held()
             self.run: Any = make_runner(inputs, outputs)
         self.results = rebuild(self.results, self.fixed)
         self.numbers = [i for i, node in enumerate(outputs) if not node.shape]

@@ -162,7 +162,13 @@ def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any 
 
 @meaning(np.std)
 def std(x: Any, *args: Any, **kwargs: Any) -> Any:
-    return p.sqrt(var(x, *args, **kwargs))
+    return root_of_squares(var(x, *args, **kwargs))
+
+
+def root_of_squares(total: Traced) -> Any:
+    """The square root of a sum of squares, whose derivative is 0 where all of them are."""
+    zero = p.equal(total, 0.0)
+    return p.where(zero, 0.0, p.sqrt(p.where(zero, 1.0, total)))
 
 
 @meaning(np.max)

@@ -54,24 +54,33 @@ def in_order(outputs: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
     """All nodes that the outputs need, each after its inputs, but for those known and what only they need."""
     order: list[Node] = []
     done = {id(node) for node in known}
-    stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(list(outputs))]
+    stack = list(outputs)[::-1]
     while stack:
-        node, ready = stack.pop()
-        if ready:
-            order.append(node)
-        elif id(node) not in done:
+        node = stack[-1]
+        size = len(stack)
+        if id(node) not in done:
+            for source in node.inputs[::-1]:
+                if id(source) not in done:
+                    stack.append(source)
+            if len(stack) > size:
+                continue
             done.add(id(node))
-            stack.append((node, True))
-            stack.extend((source, False) for source in reversed(node.inputs))
+            order.append(node)
+        stack.pop()
     return order
 
 
-def run_plain(inputs: Sequence[Node], outputs: Sequence[Node], arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
-    """Evaluate node by node in NumPy: the twin of the compiled tape."""
+def run_plain(
+    inputs: Sequence[Node], outputs: Sequence[Node], arrays: Sequence[Any], order: Sequence[Node] | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Evaluate node by node in NumPy, in the order of ``in_order(outputs, inputs)``: the twin of the compiled tape."""
     values: dict[int, Any] = {id(node): np.asarray(array) for node, array in zip(inputs, arrays, strict=True)}
-    for node in in_order(outputs, inputs):
-        if node.primitive.apply is None:
-            values[id(node)] = node.value
-            continue
-        values[id(node)] = node.primitive.apply(*(values[id(source)] for source in node.inputs), **node.attributes)
-    return tuple(np.array(values[id(node)]) for node in outputs)
+    for node in in_order(outputs, inputs) if order is None else order:
+        key, primitive = id(node), node.primitive
+        if primitive.apply is None:
+            values[key] = node.value
+        elif node.attributes:
+            values[key] = primitive.apply(*[values[id(source)] for source in node.inputs], **node.attributes)
+        else:
+            values[key] = primitive.apply(*[values[id(source)] for source in node.inputs])
+    return tuple([np.array(values[id(node)]) for node in outputs])

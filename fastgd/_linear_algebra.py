@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from fastgd import _primitives as p
-from fastgd._functions import axes_of, diagonal, floating, matmul, meaning, node, one_axis, ravel, refuse_options
+from fastgd._functions import (
+    axes_of,
+    diagonal,
+    floating,
+    matmul,
+    meaning,
+    node,
+    one_axis,
+    ravel,
+    refuse_options,
+    root_of_squares,
+    tril,
+)
 from fastgd._graph import CALL, Primitive
 from fastgd._rules import LINEAR_RULES, swapped, unbroadcast
 from fastgd._traced import Traced
@@ -193,12 +205,6 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     raise TypeError(f"np.linalg.norm of a traced value takes ord None, 'fro', a positive number or ±inf, got {ord!r}")
 
 
-def root_of_squares(total: Traced) -> Any:
-    """The square root of a sum of squares, whose derivative is 0 where all of them are."""
-    zero = p.equal(total, 0.0)
-    return p.where(zero, 0.0, p.sqrt(p.where(zero, 1.0, total)))
-
-
 # ---- systems of equations --------------------------------------------------------------------------------------------
 
 SOLVE = Primitive("linalg.solve", CALL, np.linalg.solve)
@@ -294,6 +300,39 @@ def _logdet_gradient(out: Traced, g: Any, _: int) -> Any:
     return p.reshape(g, (*g.shape, 1, 1)) * swapped(inv(out.inputs[0]))
 
 
+CHOLESKY = Primitive("linalg.cholesky", CALL, np.linalg.cholesky)
+
+
+@meaning(np.linalg.cholesky)
+def cholesky(a: Any, /, *, upper: bool = False) -> Any:
+    """The derivative is with respect to a symmetric change of a, whose upper triangle is not read."""
+    x = square_matrix(a, name="cholesky")
+    lower = p.call_node(CHOLESKY, (x,), x.shape, x.dtype)
+    return swapped(lower) if upper else lower
+
+
+def half_lower(x: Traced) -> Any:
+    """The lower triangle with half of the diagonal."""
+    n = x.shape[-1]
+    return tril(x) * (1.0 - 0.5 * np.eye(n, dtype=x.dtype))
+
+
+def _cholesky_tangent(out: Traced, tangents: list[Any]) -> Any:
+    """From a = l lᵀ: dl = l Φ(l⁻¹ da l⁻ᵀ), Φ the lower triangle with half of the diagonal (Murray 2016, eq. 8)."""
+    change = tril(tangents[0]) + swapped(tril(tangents[0], -1))
+    inner = solve_matrix(out, swapped(solve_matrix(out, change)))
+    return p.matmul2(out, half_lower(swapped(inner)))
+
+
+def _cholesky_gradient(out: Traced, g: Any, _: int) -> Any:
+    """The same backwards: l⁻ᵀ Φ(lᵀ g) l⁻¹; what is below the diagonal stands for both sides (Murray 2016, eq. 10)."""
+    inner = half_lower(p.matmul2(swapped(out), tril(g)))
+    back = swapped(solve_matrix(swapped(out), swapped(solve_matrix(swapped(out), inner))))
+    both = back + swapped(back)
+    return half_lower(both)
+
+
+LINEAR_RULES[CHOLESKY] = (_cholesky_tangent, _cholesky_gradient)
 LINEAR_RULES[SOLVE] = (_solve_tangent, _solve_gradient)
 LINEAR_RULES[INV] = (_inv_tangent, _inv_gradient)
 LINEAR_RULES[LOGDET] = (_logdet_tangent, _logdet_gradient)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import numpy as np
 
 from fastgd._graph import CALL, ELEMENTWISE, MATMUL, SUM, Primitive
 from fastgd._simplify import SIMPLER
-from fastgd._traced import BOOL, FLOAT64, UFUNCS, Trace, Traced, active_trace, holds_traced
+from fastgd._traced import BOOL, FLOAT64, FUNCTIONS, UFUNCS, Trace, Traced, active_trace, holds_traced
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -90,6 +91,19 @@ def ufunc_builder(ufunc: np.ufunc) -> Callable[..., Any]:
     return build
 
 
+#: ufuncs of scipy.special that have rules; SciPy itself is never imported.
+OF_SCIPY = ("erf", "erfc", "expit", "log_expit", "log_ndtr", "ndtr", "xlogy")
+
+
+def other_ufunc(ufunc: np.ufunc) -> Callable[..., Any] | None:
+    """The operation for a ufunc that is met for the first time: one of SciPy's, or None."""
+    known = ufunc.__name__ in OF_SCIPY and "scipy.special" in sys.modules
+    return ufunc_builder(ufunc) if known and getattr(sys.modules["scipy.special"], ufunc.__name__) is ufunc else None
+
+
+FUNCTIONS["other ufunc"] = other_ufunc
+
+
 def unary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
     """What makes the node of a ufunc of one operand."""
     rule = SIMPLER.get(primitive.name)
@@ -103,7 +117,7 @@ def unary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
             x = astype(x, loop.takes[0])
         if x.value is not None or x.primitive is BROADCAST:
             return elementwise_node(x.tracer, primitive, (x,), loop.result, loop.weak)
-        if rule is not None:
+        if rule is not None and x.tracer.simplifies:
             simpler = rule(x)
             if simpler is not None:
                 return simpler
@@ -132,7 +146,7 @@ def binary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
         shape = a.shape
         if b.shape != shape and b.shape:
             shape = broadcast_shape(shape, b.shape) if shape else b.shape
-        if rule is not None:
+        if rule is not None and trace.simplifies:
             simpler = rule(a, b)
             if simpler is not None:
                 return broadcast_to(simpler, shape)
@@ -157,7 +171,7 @@ def elementwise_node(
             value = evaluate(primitive, [node.value for node in nodes], attributes or {})
         return trace.constant(value, dtype, weak)
     rule = SIMPLER.get(primitive.name)
-    if rule is not None:
+    if rule is not None and trace.simplifies:
         simpler = rule(*nodes)
         if simpler is not None:
             return broadcast_to(simpler, shape)

@@ -21,7 +21,7 @@ from typing import Any
 from fastgd import _primitives as p
 from fastgd._graph import Primitive
 from fastgd._simplify import scalar_of
-from fastgd._traced import Traced, refuse_unsupported
+from fastgd._traced import UFUNCS, Traced, refuse_unsupported
 
 __all__ = ["ELEMENTWISE_RULES", "FLAT", "LINEAR_RULES", "gradient_of_input", "tangent_of_output"]
 
@@ -114,6 +114,13 @@ ELEMENTWISE_RULES: dict[str, tuple[Times, ...]] = {
     "fmax": (_kept, lambda g, out, x, y: _kept(g, out, y, x)),
     "fmin": (_kept, lambda g, out, x, y: _kept(g, out, y, x)),
     "copysign": (lambda g, out, x, y: g * (p.copysign(1.0, x) * p.copysign(1.0, y)), _zero),
+    "erf": (lambda g, out, x: g * (2 / math.sqrt(math.pi) * p.exp(-p.square(x))),),
+    "erfc": (lambda g, out, x: g * (-2 / math.sqrt(math.pi) * p.exp(-p.square(x))),),
+    "expit": (lambda g, out, x: g * (out * UFUNCS[out.primitive.ufunc](-x)),),
+    "log_expit": (lambda g, out, x: g * p.exp(out - x),),
+    "ndtr": (lambda g, out, x: g * (1 / math.sqrt(2 * math.pi) * p.exp(-0.5 * p.square(x))),),
+    "log_ndtr": (lambda g, out, x: g * (1 / math.sqrt(2 * math.pi) * p.exp(-0.5 * p.square(x) - out)),),
+    "xlogy": (lambda g, out, x, y: g * p.log(y), lambda g, out, x, y: g * x / y),
     "where": (_zero, lambda g, out, c, x, y: p.where(c, g, 0.0), lambda g, out, c, x, y: p.where(c, 0.0, g)),
 }
 #: Derivative zero wherever there is one.
@@ -150,7 +157,7 @@ def same_again(node: Traced, tangents: list[Any]) -> Any:
 def _sum_gradient(node: Traced, g: Any, _: int) -> Any:
     (source,) = node.inputs
     kept = p.reduced_shape(source.shape, node.attributes["axis"], True)
-    return p.broadcast_to(p.reshape(g, kept), source.shape)
+    return p.broadcast_to(p.reshape(g, () if len(node.attributes["axis"]) == source.ndim else kept), source.shape)
 
 
 def _astype_gradient(node: Traced, g: Any, _: int) -> Any:

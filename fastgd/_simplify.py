@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from fastgd._graph import Node, in_order
+from fastgd._graph import in_order
 from fastgd._traced import UFUNCS, Traced, is_constant
 
-__all__ = ["SIMPLER", "scalar_of", "without_aliases"]
+__all__ = ["SIMPLER", "finished", "scalar_of"]
 
 #: By name of the primitive: operands, of the dtypes of its loop, to a node or None.
 SIMPLER: dict[str, Callable[..., Traced | None]] = {}
-#: Integer powers that become products: at most three of them.
+#: Integer powers that become products: at most four of them.
 LARGEST_POWER = 8
 #: Constant factors are put together while their product is within these powers of ten, safe in float32 too.
 LARGEST_FACTOR, TINIEST_FACTOR = 1e15, 1e-15
@@ -160,17 +160,29 @@ def _power(a: Traced, b: Traced) -> Any:
     number = scalar_of(b)
     if number is None or a.dtype.kind != "f":
         return None
-    if number == 0.5:
-        return None     # np.power and np.sqrt differ at -inf and -0
-    return integer_power(a, int(number)) if number.is_integer() and -2 <= number <= LARGEST_POWER else None
+    if number == 1.0:
+        return a
+    if number == 2.0:
+        return UFUNCS[np.square](a)
+    if number == -1.0:
+        return 1.0 / a
+    a.tracer.powers |= is_short(number)
+    return None
+
+
+def is_short(number: float) -> bool:
+    """Whether products are cheaper than this power."""
+    return number == -2.0 or (number.is_integer() and 2 < abs(number) <= LARGEST_POWER)
 
 
 def integer_power(a: Traced, n: int) -> Any:
     """a**n by squaring."""
-    if n <= 0:
-        return 1.0 / integer_power(a, -n) if n else None
-    half = a if n == 1 else UFUNCS[np.square](integer_power(a, n // 2)) if n > 1 else a
-    return half * a if n % 2 and n > 1 else half
+    if n < 0:
+        return 1.0 / integer_power(a, -n)
+    if n == 1:
+        return a
+    half = UFUNCS[np.square](integer_power(a, n // 2))
+    return half * a if n % 2 else half
 
 
 @simpler("where")
@@ -178,20 +190,23 @@ def _where(_: Traced, a: Traced, b: Traced) -> Any:
     return a if a is b else None
 
 
-def without_aliases(outputs: Sequence[Traced], again: Callable[[Traced, tuple[Traced, ...]], Traced]) -> list[Traced]:
-    """The outputs with every alias replaced by what it stands for; `again` makes a node of other inputs.
+def finished(outputs: Sequence[Traced], again: Callable[[Traced, tuple[Traced, ...]], Traced]) -> list[Traced]:
+    """The outputs as they are computed, once all derivatives are taken; `again` makes a node of other inputs.
 
-    Nested derivatives are taken with respect to an alias of their argument, which hides from the table of equal
-    operations that they were done before.
+    Aliases are replaced by what they stand for: nested derivatives are taken with respect to an alias of their
+    argument, which hides from the table of equal operations that they were done before. And integer powers become
+    products, which they are not before, since the derivative of x**3 is shorter than that of x·x·x.
     """
     new: dict[int, Traced] = {}
-    node: Node
     for node in in_order(outputs):
         assert isinstance(node, Traced)
-        inputs = tuple(new[id(source)] for source in node.inputs)
+        inputs = tuple([new[id(source)] for source in node.inputs])
+        number = scalar_of(node.inputs[1]) if node.primitive.name == "power" and node.dtype.kind == "f" else None
         if node.primitive.name == "alias":
             new[id(node)] = inputs[0]
-        elif all(source is old for source, old in zip(inputs, node.inputs, strict=True)):
+        elif number is not None and is_short(number):
+            new[id(node)] = integer_power(inputs[0], int(number))
+        elif all([source is old for source, old in zip(inputs, node.inputs, strict=True)]):  # noqa: C419  (faster)
             new[id(node)] = node
         else:
             new[id(node)] = again(node, inputs)

@@ -26,7 +26,7 @@ class Supported(NamedTuple):
     name : str
         As a user writes it.
     function : object
-        What NumPy calls; None for a method.
+        What is called; None for SciPy's, which is not imported.
     elementwise : bool
         Whether it works element by element, with broadcasting.
     derivative : {"derivative", "zero", "none"}
@@ -42,12 +42,12 @@ class Supported(NamedTuple):
 
 def supported() -> list[Supported]:
     """All functions, by name."""
-    return sorted([*ufuncs(), *methods_of_ufuncs(), *functions()], key=lambda entry: entry.name)
+    return sorted([*ufuncs(), *of_scipy(), *methods_of_ufuncs(), *functions()], key=lambda entry: entry.name)
 
 
 def ufuncs() -> Iterator[Supported]:
     for ufunc in UFUNCS:
-        if not isinstance(ufunc, np.ufunc) or ufunc is np._core.umath.clip:     # type: ignore[attr-defined]
+        if not isinstance(ufunc, np.ufunc) or getattr(np, ufunc.__name__, None) is not ufunc:
             continue
         kind = ZERO if ufunc.__name__ in FLAT else DERIVATIVE if gives_floats(ufunc) else NONE
         yield Supported(full_name(ufunc), ufunc, ufunc is not np.matmul, kind)
@@ -59,6 +59,11 @@ def gives_floats(ufunc: np.ufunc) -> bool:
         return p.loop_of(ufunc, *"d" * ufunc.nin).result.kind == "f"
     except TypeError:
         return False
+
+
+def of_scipy() -> Iterator[Supported]:
+    for name in p.OF_SCIPY:
+        yield Supported(f"scipy.special.{name}", None, True, DERIVATIVE)
 
 
 def methods_of_ufuncs() -> Iterator[Supported]:

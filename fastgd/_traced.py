@@ -56,16 +56,24 @@ class Trace:
     ----------
     fixed : bool
         The graph is to be run on other inputs later, so that looking at a value is an error.
+
+    Attributes
+    ----------
+    simplifies : bool
+        Whether operations are replaced by cheaper ones; what is to be read keeps those that were written.
     """
 
-    __slots__ = ("_outer", "aliases", "ended", "fixed", "nodes", "values")
+    __slots__ = ("_outer", "aliases", "ended", "fixed", "held", "nodes", "powers", "simplifies", "values")
 
     def __init__(self, fixed: bool = False) -> None:
         self.fixed = fixed
         self.ended = False
-        self.aliases = 0        # nodes that stand for another one, until `_simplify.without_aliases`
+        self.simplifies = True
+        self.aliases = 0        # nodes that stand for another one, until `_simplify.finished`
+        self.powers = False     # whether there are powers that will become products
         self.nodes: dict[Any, Traced] = {}      # by what makes them
         self.values: dict[int, Any] = {}        # by id: of inputs, and of what was looked at
+        self.held: list[tuple[np.ndarray, bytes]] = []      # large arrays, and samples of what they held
 
     def __enter__(self) -> Trace:
         self._outer = active_trace()
@@ -75,7 +83,7 @@ class Trace:
     def __exit__(self, *error: object) -> None:
         _local.trace = self._outer
         self.ended = True
-        self.nodes, self.values = {}, {}        # nodes know their trace: no cycle stays behind
+        self.nodes, self.values, self.held = {}, {}, []     # nodes know their trace: no cycle stays behind
 
     def make(
         self, primitive: Primitive, inputs: tuple[Traced, ...], shape: tuple[int, ...], dtype: np.dtype[Any],
@@ -123,9 +131,20 @@ class Trace:
         node = None if small and array.nbytes > COMPARED_BYTES else self.nodes.get(key)
         if node is None:
             held = array.copy() if small else array
+            if not small:
+                self.held.append((array, sample_of(array)))
             node = Traced(CONSTANT_PRIMITIVE, (), array.shape, array.dtype, None, held, self, weak)
             self.nodes[key] = node
         return node
+
+    def check_held(self) -> None:
+        """Refuse what was computed from a large array that the function has written into since it used it."""
+        for array, sample in self.held:
+            if sample_of(array) != sample:
+                raise TraceError(
+                    f"an array of shape {array.shape} was written into after the function had used it, and before the "
+                    "results were computed: use a copy, or make a new array in each turn"
+                )
 
     def node_of(self, value: Any, weak_dtype: np.dtype[Any] = FLOAT64) -> Traced:
         """`value` as a node: a traced value itself, anything else as a constant; Python floats of `weak_dtype`."""
@@ -166,6 +185,12 @@ class Trace:
         return values[id(node)]
 
 
+def sample_of(array: np.ndarray) -> bytes:
+    """Some 64 elements from all over an array, as bytes."""
+    lengths = [max(1, round(n ** (1 - 6 / max(array.size, 2).bit_length()))) for n in array.shape]
+    return array[tuple([slice(None, None, step) for step in lengths])].tobytes()
+
+
 def value_of(node: Node, values: Sequence[Any]) -> Any:
     """A node's value from those of its inputs."""
     if node.primitive.apply is None:
@@ -199,8 +224,10 @@ def holds_traced(values: Any) -> bool:
 
 def full_name(function: Any) -> str:
     """A NumPy function's name as a user writes it."""
-    module = getattr(function, "__module__", None) or "numpy"
     name = getattr(function, "__name__", repr(function))
+    if isinstance(function, np.ufunc):
+        return f"np.{name}" if getattr(np, name, None) is function else f"the ufunc {name}"
+    module = getattr(function, "__module__", None) or "numpy"
     return f"{module.replace('numpy', 'np', 1)}.{name}" if module.startswith("numpy") else f"{module}.{name}"
 
 
@@ -238,8 +265,10 @@ class Traced(Node):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         handler = UFUNCS.get(ufunc) if method == "__call__" else UFUNC_METHODS.get((ufunc, method))
+        if handler is None and method == "__call__":
+            handler = FUNCTIONS["other ufunc"](ufunc)
         if handler is None:
-            refuse_unsupported(f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}"))
+            refuse_unsupported(full_name(ufunc) + ("" if method == "__call__" else f".{method}"))
         if options:
             if options.get("out") is not None:
                 raise TypeError(f"np.{ufunc.__name__} writes into an array (out=, or an operator such as +=), and a "

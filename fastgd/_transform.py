@@ -16,7 +16,7 @@ import numpy as np
 from fastgd import _primitives as p
 from fastgd._graph import ELEMENTWISE, INPUT, Node, in_order, run_plain
 from fastgd._rules import gradient_of_input, tangent_of_output
-from fastgd._simplify import without_aliases
+from fastgd._simplify import finished
 from fastgd._tape import Tape
 from fastgd._traced import Trace, Traced, refuse_leaked
 
@@ -31,26 +31,28 @@ MANY = 1 << 15
 
 def make_runner(inputs: Sequence[Node], outputs: Sequence[Node], once: bool = False) -> Runner:
     """What computes these outputs from arrays for the inputs: the one place where that is chosen."""
-    known = {id(node) for node in inputs}
-    order = in_order(outputs)
-    if any(node.primitive.kind == INPUT and id(node) not in known for node in order):
+    order = in_order(outputs, inputs)
+    if any(node.primitive.kind == INPUT for node in order):
         refuse_leaked()
     if once and all(math.prod(node.shape) < MANY for node in order):
-        return lambda *arrays: run_plain(inputs, outputs, arrays)
+        return lambda *arrays: run_plain(inputs, outputs, arrays, order)
     return Tape(inputs, outputs)
 
 
 def simplified(trace: Trace, outputs: Sequence[Any]) -> list[Any]:
-    """The outputs without the aliases of nested derivatives."""
-    return without_aliases(outputs, p.again) if trace.aliases else list(outputs)
+    """The outputs as they are computed, once all derivatives are taken."""
+    return finished(outputs, p.again) if trace.aliases or trace.powers else list(outputs)
 
 
 def dependent(order: Sequence[Node], variables: Sequence[Node]) -> set[int]:
     """The ids of the nodes that vary with the variables and have derivatives: floats."""
     found = {id(node) for node in variables}
     for node in order:
-        if node.dtype.kind == "f" and any(id(source) in found for source in node.inputs):
-            found.add(id(node))
+        for source in node.inputs:
+            if id(source) in found:
+                if node.dtype.kind == "f":
+                    found.add(id(node))
+                break
     return found
 
 

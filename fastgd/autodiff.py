@@ -420,13 +420,17 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
 
         def body(traced: list[Any], variables: list[Traced]) -> Any:
             output = as_output(f(*traced, **kwargs), current_trace(), name)
-            n = sum(node.size for node in variables)
-            rows = columns_forward(output, variables) if n <= output.size else rows_backward(output, variables)
-            return gradient_tree(argnums, args, positions, rows)
+            return gradient_tree(argnums, args, positions, jacobian_nodes(output, variables))
 
         return evaluate(name, args, positions, body)
 
     return jacobian_of
+
+
+def jacobian_nodes(output: Traced, variables: Sequence[Traced]) -> list[Any]:
+    """The Jacobians with respect to the variables: by columns or by rows, whichever are fewer."""
+    n = sum(node.size for node in variables)
+    return columns_forward(output, variables) if n <= output.size else rows_backward(output, variables)
 
 
 def unit(node: Traced, i: int) -> Any:

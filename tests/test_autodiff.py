@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+from scipy import special
 
 import fastgd as fg
 from fastgd.errors import DerivativeError, TraceError
@@ -308,6 +309,8 @@ def test_methods_can_be_compiled():
     (lambda x: np.fft.fft(x), r"fastgd has no derivative of np\.fft\.fft"),
     (lambda x: np.interp(0.5, x, x), r"fastgd has no derivative of np\.interp"),
     (lambda x: np.nextafter(x, 1.0), r"fastgd has no derivative of np\.nextafter"),
+    (lambda x: special.j0(x), r"fastgd has no derivative of the ufunc j0"),
+    (lambda x: np.frompyfunc(math.sin, 1, 1)(x), r"fastgd has no derivative of the ufunc sin"),
     (lambda x: np.multiply.accumulate(x), r"fastgd has no derivative of np\.multiply\.accumulate"),
     (lambda x: math.sin(x[0]), r"np\.sin instead of math\.sin"),
     (lambda x: float(x[0]), "would cut the derivative"),
@@ -413,6 +416,20 @@ def test_arrays_that_change_while_a_function_runs():
         return total
 
     np.testing.assert_array_equal(fg.grad(f)(np.ones(3)), [1, 2, 3])
+
+
+@pytest.mark.parametrize("shape", [(100_000,), (400, 500), (3, 200_000), (200_000, 3), (20, 20, 20, 20)])
+def test_large_arrays_that_change_while_a_function_runs_are_refused(shape):
+    def f(x):
+        weights, total = np.zeros(shape), 0.0
+        for i in range(3):
+            weights[:] = i + 1
+            total = total + np.sum(weights * x)
+        return total
+
+    for call in (fg.grad(f), fg.compile(f)):
+        with pytest.raises(TraceError, match="was written into after the function had used it"):
+            call(1.0)
 
 
 # ---- check_grads -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import special
 
 import fastgd as fg
 from fastgd._supported import as_markdown, supported
@@ -35,10 +36,15 @@ DOMAINS = {
     "np.cbrt": (0.2, 3), "np.reciprocal": (0.4, 3), "np.tan": (-1.2, 1.2), "np.power": (0.3,
                                                                                         2), "np.float_power": (0.3, 2),
     "np.divide": (0.4, 3), "np.remainder": (0.4, 3), "np.fmod": (0.4, 3), "np.absolute": (0.3, 2), "np.fabs": (0.3, 2),
-    "np.floor_divide": (0.4, 3),
+    "np.floor_divide": (0.4, 3), "scipy.special.xlogy": (0.3, 2),
 }
 SHAPES = [((3, 1), (4,)), ((), (2, 3)), ((2, 1, 4), (3, 1)), ((5,), (5,)), ((0, 3), (1, 3))]
-UFUNCS = [entry for entry in TABLE.values() if isinstance(entry.function, np.ufunc) and entry.elementwise]
+UFUNCS = [
+    entry._replace(function=getattr(special,
+                                    entry.name.rpartition(".")[2])) if entry.name.startswith("scipy") else entry
+    for entry in TABLE.values() if entry.elementwise and (entry.function is None or isinstance(entry.function,
+                                                                                               np.ufunc))
+]
 
 
 def operands(entry, shapes):
@@ -144,6 +150,9 @@ EXAMPLES = {
     "np.full_like": [(lambda x: np.full_like(x, x[0, 0]), M)],
     "np.hstack": [(lambda x: np.hstack([x, V]), V), (lambda x: np.hstack([M, x]), M)],
     "np.inner": [(lambda x: np.inner(x, M), M), (lambda x: np.inner(x, V), V)],
+    "np.linalg.cholesky": [(lambda x: np.linalg.cholesky(x @ x.T), SQUARE),
+                           (lambda x: np.linalg.cholesky(x + x.swapaxes(-1, -2), upper=True)[..., 0, :],
+                            np.stack([SQUARE, SQUARE * 2]))],
     "np.linalg.det": [(lambda x: np.linalg.det(x), SQUARE),
                       (lambda x: np.linalg.det(x), np.stack([SQUARE, SQUARE.T / 2]))],
     "np.linalg.inv": [(lambda x: np.linalg.inv(x), SQUARE),
@@ -230,7 +239,7 @@ CASES = [
 
 
 def test_every_function_of_the_table_has_an_example():
-    by_hand = {entry.name for entry in TABLE.values() if entry not in UFUNCS}
+    by_hand = set(TABLE) - {entry.name for entry in UFUNCS}
     assert by_hand == set(EXAMPLES)
 
 
@@ -252,7 +261,7 @@ def test_functions_of_arrays_have_numpys_values_and_derivatives(entry, f, x):
 #: Their arguments are arranged so that kinks are far away, or matrices regular.
 NOT_OF_SQUARES = {"np.sort", "np.median", "np.ptp", "np.max", "np.min", "np.clip", "np.maximum.reduce", "np.trapezoid",
                   "np.minimum.reduce", "np.linalg.norm", "np.linalg.det", "np.linalg.inv", "np.linalg.slogdet",
-                  "np.linalg.solve", "np.where", "np.select"}
+                  "np.linalg.solve", "np.linalg.cholesky", "np.where", "np.select"}
 
 
 @pytest.mark.parametrize(("entry", "f", "x"), CASES)
@@ -322,6 +331,28 @@ def test_norms_have_gradient_zero_at_zero():
     np.testing.assert_array_equal(fg.grad(np.linalg.norm)(np.zeros(3)), np.zeros(3))
     np.testing.assert_array_equal(fg.grad(lambda x: np.sum(np.linalg.norm(x, axis=1)))(np.zeros((2, 3))),
                                   np.zeros((2, 3)))
+
+
+def test_the_standard_deviation_of_equal_numbers_has_gradient_zero():
+    np.testing.assert_array_equal(fg.grad(np.std)(np.ones(3)), np.zeros(3))
+
+
+def test_the_gradient_of_cholesky_is_of_the_triangle_that_is_read():
+    a = SQUARE @ SQUARE.T
+    gradient = fg.grad(lambda a: np.sum(np.linalg.cholesky(a) ** 3))(a)
+    step = 1e-6
+    for i, j in np.ndindex(3, 3):
+        moved = [a + sign * step * np.outer(np.eye(3)[i], np.eye(3)[j]) for sign in (1, -1)]
+        up, down = (np.sum(np.linalg.cholesky(b) ** 3) for b in moved)
+        assert abs(gradient[i, j] - (up - down) / (2 * step)) < 1e-6 * (1 + abs(gradient[i, j]))
+
+
+def test_floating_point_errors_are_reported_as_numpys_are():
+    for f in (fg.grad(np.sqrt), fg.compile(fg.grad(np.sqrt))):
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            assert f(0.0) == np.inf
+        with np.errstate(divide="raise"), pytest.raises(FloatingPointError, match="divide by zero"):
+            f(0.0)
 
 
 def test_where_keeps_infinities_of_the_side_not_taken_out():
