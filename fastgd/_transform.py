@@ -26,7 +26,7 @@ Runner = Callable[..., Sequence[np.ndarray]]
 
 
 #: Elements above which a graph that runs once is worth the plan of a tape, which takes some 20 µs a node.
-MANY = 1 << 15
+MANY = 1 << 13
 
 
 def make_runner(inputs: Sequence[Node], outputs: Sequence[Node], once: bool = False) -> Runner:

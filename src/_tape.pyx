@@ -722,7 +722,7 @@ cdef int give_errors(int errors) except -1:
         given |= cnp.UFUNC_FPE_UNDERFLOW
     if errors & FE_INVALID:
         given |= cnp.UFUNC_FPE_INVALID
-    FASTGD_GIVE_ERRORS(b"a compiled function", given)
+    FASTGD_GIVE_ERRORS(b"a traced function", given)
     return 0
 
 
