@@ -86,6 +86,8 @@ def own(leaf: Any) -> Any:
 
 def is_dynamic(leaf: Any) -> bool:
     """Whether a leaf of an argument is data of the graph; ints, bools, strings and the like are part of the plan."""
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise TypeError("a compiled function takes no masked arrays; fill or drop the masked entries first")
     if isinstance(leaf, (float, np.ndarray, np.generic)):
         if isinstance(leaf, (np.ndarray, np.generic)) and (leaf.dtype.kind not in "buif" or not leaf.dtype.isnative):
             raise TypeError(f"a compiled function takes native bool, integer and float arrays, got dtype {leaf.dtype}")

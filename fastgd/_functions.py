@@ -329,7 +329,7 @@ def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
     return p.broadcast_to(node(array), (shape,) if isinstance(shape, int) else tuple(shape))
 
 
-@meaning("ndarray.astype", np.astype)
+@meaning("ndarray.astype", *([np.astype] if hasattr(np, "astype") else []))       # since NumPy 2.1
 def astype(x: Any, dtype: Any, /, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True,
            **_: Any) -> Any:
     return p.astype(x, dtype)

@@ -211,6 +211,10 @@ SOLVE = Primitive("linalg.solve", CALL, np.linalg.solve)
 INV = Primitive("linalg.inv", CALL, np.linalg.inv)
 
 
+#: What np.linalg.slogdet returns, under NumPy's name of its type.
+SlogdetResult: Any = type(np.linalg.slogdet(np.eye(1)))
+
+
 def apply_logdet(a: Any) -> Any:
     return np.linalg.slogdet(a)[1]
 
@@ -276,7 +280,7 @@ def slogdet(a: Any) -> Any:
     """The sign, which has derivative zero, and log |det a|."""
     x = square_matrix(a, name="slogdet")
     sign = p.sign(p.stop_gradient(p.call_node(DET, (x,), x.shape[:-2], x.dtype)))
-    return np.linalg._linalg.SlogdetResult(sign, p.call_node(LOGDET, (x,), x.shape[:-2], x.dtype))
+    return SlogdetResult(sign, p.call_node(LOGDET, (x,), x.shape[:-2], x.dtype))
 
 
 @meaning(np.linalg.det)

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastgd._graph import CALL, ELEMENTWISE, MATMUL, SUM, Primitive
 from fastgd._simplify import SIMPLER
-from fastgd._traced import BOOL, FLOAT64, FUNCTIONS, UFUNCS, Trace, Traced, active_trace, holds_traced
+from fastgd._traced import BOOL, FLOAT64, FUNCTIONS, UFUNCS, Trace, Traced, active_trace, full_name, holds_traced
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -540,6 +540,9 @@ WHOLE = Primitive("numpy", CALL, apply_whole)
 
 def without_derivative(function: Callable[..., Any], *operands: Any, **arguments: Any) -> Any:
     """A NumPy function whose result is integers or bools, and has no derivative: argmax, argsort, searchsorted ..."""
+    for name, value in arguments.items():
+        if isinstance(value, (np.ndarray, list)):
+            raise TypeError(f"{full_name(function)} of a traced value takes no array as {name}=")
     trace = trace_of(operands)
     nodes = tuple([trace.node_of(operand) for operand in operands])
     model = function(*(np.zeros(node.shape, node.dtype) for node in nodes), **arguments)

@@ -119,6 +119,8 @@ class Trace:
 
     def constant(self, value: Any, dtype: np.dtype[Any] | None = None, weak: bool = False) -> Traced:
         """A node that holds this value: a copy, unless it is large."""
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError("a traced value meets a masked array; fill or drop the masked entries first")
         array = np.asarray(value, dtype)
         if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
             raise TypeError(f"a traced value meets an array of dtype {array.dtype}; derivatives are of real numbers, "

@@ -60,6 +60,8 @@ def as_variable(value: Any, name: str) -> Any:
         return value
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return np.asarray(value, np.float64 if not isinstance(value, np.generic) else None)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill or drop the masked entries first")
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype not in (np.float32, np.float64) or not value.dtype.isnative:
             raise TypeError(f"{name} must be float32 or float64 to have a derivative, got dtype {value.dtype}; "

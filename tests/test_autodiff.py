@@ -291,6 +291,15 @@ def test_compiled_functions_run_in_threads():
             np.testing.assert_allclose(g, gradient, rtol=1e-13)
 
 
+def test_compiled_functions_look_at_their_arguments():
+    f = fg.compile(lambda x: x)
+    for x, message in ((np.ones(2, complex), "complex128"), (np.array([None]), "object"), ({1, 2}, "got set"),
+                       (np.ma.masked_less(np.ones(2), 0), "masked"), (np.ones(2, ">f8"), ">f8")):
+        with pytest.raises(TypeError, match=message):
+            f(x)
+    assert f(np.array([True, False])).dtype == bool and f(np.arange(3)).dtype == np.arange(3).dtype
+
+
 def test_methods_can_be_compiled():
     class Model:
         scale = 2.0
@@ -309,6 +318,9 @@ def test_methods_can_be_compiled():
     (lambda x: np.fft.fft(x), r"fastgd has no derivative of np\.fft\.fft"),
     (lambda x: np.interp(0.5, x, x), r"fastgd has no derivative of np\.interp"),
     (lambda x: np.nextafter(x, 1.0), r"fastgd has no derivative of np\.nextafter"),
+    (lambda x: x * np.ma.masked_less(np.ones(3), 0), "masked array"),
+    (lambda x: np.searchsorted(x, x, sorter=np.arange(3)),
+     r"np\.searchsorted of a traced value takes no array as sorter="),
     (lambda x: special.j0(x), r"fastgd has no derivative of the ufunc j0"),
     (lambda x: np.frompyfunc(math.sin, 1, 1)(x), r"fastgd has no derivative of the ufunc sin"),
     (lambda x: np.multiply.accumulate(x), r"fastgd has no derivative of np\.multiply\.accumulate"),
@@ -347,6 +359,7 @@ def test_what_has_no_derivative_says_so_by_name(f, message):
     (np.ones(2, complex), "got dtype complex128"),
     (np.ones(2, np.float16), "got dtype float16"),
     (np.ones(2, ">f8"), "got dtype >f8"),
+    (np.ma.masked_less(np.ones(2), 0), "argument 0 of f is a masked array"),
     (True, "argument 0 of f must be a number, an array, or a list, tuple or dict of these, got bool"),
     ("abc", "got str"),
     (None, "got NoneType"),
