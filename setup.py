@@ -21,8 +21,8 @@ DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
 JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
 
 # Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
-FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_updates")
-KERNELS = ("mse", "moments", "sparse", "sgd", "saga", "updates")
+FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_tape", "_updates")
+KERNELS = ("mse", "moments", "sparse", "sgd", "saga", "elementary", "updates")
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"x86-64-v3": ["-march=x86-64-v3"], "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
@@ -47,6 +47,7 @@ KERNEL_FLAGS_OF = {
         "--param", "vect-max-version-for-alias-checks=40", "-fno-thread-jumps", "-fno-tree-pre",
         "-fno-associative-math",
     ],
+    "elementary": ["-fno-associative-math"],
 }
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:

@@ -188,6 +188,15 @@ cdef enum:
     ASCENDING   # or that and in every row each above the one before
 
 
+# The inner loop of a ufunc: pointers to operands, how many elements, their strides, and data of its own.
+ctypedef void (*strided_fn)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
+
+
+# The loop that converts between two of NumPy's type characters, and one for elements of so many bytes; or NULL.
+ctypedef strided_fn (*cast_fn)(char, char) noexcept nogil
+ctypedef strided_fn (*of_size_fn)(Py_ssize_t) noexcept nogil
+
+
 ctypedef struct MSEKernels:
     # Documented in src/kernels/mse.pyx.
     mse_fn value_f32
@@ -264,3 +273,13 @@ ctypedef struct UpdateKernels:
     update_rule_fn rmsprop_f64
     finite_fn finite_f32
     finite_fn finite_f64
+
+
+ctypedef struct ElementaryKernels:
+    # Documented in src/kernels/elementary.pyx and src/kernels/strided.h. Sine and cosine are NULL where NumPy's loops
+    # are better.
+    strided_fn sin_f64
+    strided_fn cos_f64
+    cast_fn cast
+    of_size_fn copy
+    of_size_fn where
