@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ConvergenceWarning", "DivergenceError"]
+__all__ = ["ConvergenceWarning", "DerivativeError", "DivergenceError", "TraceError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -43,3 +43,24 @@ class DivergenceError(ArithmeticError):
 
 class ConvergenceWarning(UserWarning):
     """A fit that ended without meeting its tolerance."""
+
+
+class TraceError(TypeError):
+    """A function cannot be traced as it is: it keeps traced values, or branches on one where the trace is to be fixed."""
+
+
+class DerivativeError(AssertionError):
+    """A derivative is not the limit of difference quotients, as `fastgd.check_grads` found.
+
+    Attributes
+    ----------
+    expected : float
+        The difference quotient along a random direction.
+    got : float
+        The derivative along it.
+    """
+
+    def __init__(self, message: str, *, expected: float = float("nan"), got: float = float("nan")) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.got = got

@@ -1,0 +1,629 @@
+"""What NumPy's functions mean on traced values: each is put together from the operations of `fastgd._primitives`.
+
+A function that is not entered here (`FUNCTIONS`, `UFUNCS`) is refused by its name.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastgd import _primitives as p
+from fastgd._primitives import as_operand, trace_of
+from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, Traced, is_constant
+
+__all__ = ["meaning"]
+
+
+def meaning(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter what NumPy functions mean on traced values."""
+
+    def enter(handler: Callable[..., Any]) -> Callable[..., Any]:
+        for function in functions:
+            FUNCTIONS[function] = handler
+        return handler
+
+    return enter
+
+
+def node(value: Any, *others: Any) -> Traced:
+    """An argument as a node."""
+    if type(value) is Traced:
+        return value
+    trace = trace_of((value, *others))
+    if isinstance(value, (int, float)) and not isinstance(value, (bool, np.generic)):
+        return trace.node_of(value)
+    operand = as_operand(trace, value)
+    return trace.node_of(operand)
+
+
+def floating(x: Traced) -> Traced:
+    """Integers and bools as float64, as NumPy's means are."""
+    return x if x.dtype.kind == "f" else p.astype(x, np.float64)
+
+
+def axes_of(x: Traced, axis: Any) -> tuple[int, ...]:
+    """An axis argument as sorted numbers that are not negative; None for all axes."""
+    if axis is None:
+        return tuple(range(x.ndim))
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    axes = tuple(sorted(one_axis(a, x.ndim) for a in given))
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"an axis is named twice in {axis}")
+    return axes
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    number = operator.index(axis)
+    if not -ndim <= number < ndim:
+        raise np.exceptions.AxisError(number, ndim)
+    return number % ndim
+
+
+def refuse_options(name: str, **options: Any) -> None:
+    """Options that only NumPy's own function has."""
+    for option, value in options.items():
+        if value is not None and value is not np._NoValue:
+            raise TypeError(f"np.{name} of a traced value takes no {option}=")
+
+
+# ---- operators whose meaning is not one ufunc's ----------------------------------------------------------------------
+
+
+def power_operator(x: Any, y: Any) -> Any:
+    """``x ** y``: NumPy takes the square root for 0.5."""
+    if type(y) is float and y == 0.5 and x.dtype.kind == "f":
+        return p.sqrt(x)
+    return p.power(x, y)
+
+
+UFUNCS["power operator"] = power_operator       # type: ignore[index]
+UFUNCS[np.float_power] = lambda x, y: p.power(floating(node(x, y)), y)
+UFUNCS[np.positive] = lambda x: x
+UFUNCS[np.fabs] = lambda x: p.absolute(floating(x))
+UFUNCS[np.reciprocal] = lambda x: 1.0 / x if x.dtype.kind == "f" else p.floor_divide(1, x)
+UFUNCS[np.deg2rad] = UFUNCS[np.radians] = lambda x: x * (math.pi / 180)
+UFUNCS[np.rad2deg] = UFUNCS[np.degrees] = lambda x: x * (180 / math.pi)
+UFUNCS[np.conjugate] = lambda x: x
+
+
+# ---- sums ------------------------------------------------------------------------------------------------------------
+
+
+@meaning(np.sum)
+def sum_(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
+         where: Any = None) -> Any:
+    refuse_options("sum", out=out, initial=initial)
+    x = node(x, where)
+    if dtype is not None:
+        x = p.astype(x, dtype)
+    if where is not None and where is not np._NoValue and where is not True:
+        x = p.where(where, x, x.tracer.constant(0, x.dtype))
+    return p.sum_(x, axes_of(x, axis), truth(keepdims))
+
+
+def truth(keepdims: Any) -> bool:
+    return keepdims is not np._NoValue and bool(keepdims)
+
+
+def count(x: Traced, axes: tuple[int, ...]) -> int:
+    return math.prod(x.shape[i] for i in axes)
+
+
+@meaning(np.mean)
+def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = None) -> Any:
+    refuse_options("mean", out=out, where=where)
+    x = floating(node(x))
+    if dtype is not None:
+        x = p.astype(x, dtype)
+    axes = axes_of(x, axis)
+    return over(p.sum_(x, axes, truth(keepdims)), count(x, axes))
+
+
+def over(x: Traced, n: float) -> Any:
+    """x / n, by a product: a mean's gradient is then one factor."""
+    return x * (1.0 / n if n else math.nan)
+
+
+@meaning(np.average)
+def average(a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False) -> Any:
+    x = floating(node(a, weights))
+    if returned:
+        raise TypeError("np.average of a traced value takes no returned=True")
+    if weights is None:
+        return mean(x, axis, keepdims=keepdims)
+    w = node(weights, x)
+    if w.shape != x.shape:
+        if w.ndim != 1 or not isinstance(axis, int):
+            raise TypeError(f"np.average: weights of shape {w.shape} for values of shape {x.shape} need one axis")
+        shape = [1] * x.ndim
+        shape[one_axis(axis, x.ndim)] = w.shape[0]
+        w = p.reshape(w, tuple(shape))
+    axes = axes_of(x, axis)
+    return p.sum_(x * w, axes, truth(keepdims)) / p.sum_(p.broadcast_to(w, x.shape), axes, truth(keepdims))
+
+
+@meaning(np.var)
+def var(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *,
+        where: Any = None, mean: Any = None, correction: Any = None) -> Any:
+    refuse_options("var", out=out, where=where, mean=mean, correction=correction)
+    x = floating(node(x))
+    if dtype is not None:
+        x = p.astype(x, dtype)
+    axes = axes_of(x, axis)
+    centre = over(p.sum_(x, axes, True), count(x, axes))
+    return over(p.sum_(p.square(x - centre), axes, truth(keepdims)), count(x, axes) - ddof)
+
+
+@meaning(np.std)
+def std(x: Any, *args: Any, **kwargs: Any) -> Any:
+    return p.sqrt(var(x, *args, **kwargs))
+
+
+@meaning(np.max)
+def max_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Any:
+    refuse_options("max", out=out, initial=initial, where=where)
+    x = node(x)
+    return p.extreme(p.MAX, x, axes_of(x, axis), truth(keepdims))
+
+
+@meaning(np.min)
+def min_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Any:
+    refuse_options("min", out=out, initial=initial, where=where)
+    x = node(x)
+    return p.extreme(p.MIN, x, axes_of(x, axis), truth(keepdims))
+
+
+@meaning(np.ptp)
+def ptp(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    return max_(x, axis, out, keepdims) - min_(x, axis, out, keepdims)
+
+
+@meaning(np.prod)
+def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
+         where: Any = None) -> Any:
+    """By halves, in log2(n) elementwise products: the derivative is right where elements are zero, and again and again."""
+    refuse_options("prod", out=out, initial=initial, where=where)
+    x = node(x)
+    if dtype is not None:
+        x = p.astype(x, dtype)
+    axes = axes_of(x, axis)
+    shape = p.reduced_shape(x.shape, axes, truth(keepdims))
+    rest = tuple([i for i in range(x.ndim) if i not in axes])
+    x = p.transpose(x, rest + axes)
+    n = math.prod(x.shape[len(rest):])
+    x = p.reshape(x, (*x.shape[: len(rest)], n))
+    if n == 0:
+        return p.broadcast_to(x.tracer.constant(1, x.dtype), shape)
+    while n > 1:
+        half = n // 2
+        product = x[..., :half] * x[..., half : 2 * half]
+        x = p.concatenate((product, x[..., 2 * half :]), x.ndim - 1) if n % 2 else product
+        n -= half
+    return p.reshape(x, shape)
+
+
+# ---- products --------------------------------------------------------------------------------------------------------
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """``a @ b``: of vectors, matrices and stacks of matrices."""
+    a, b = node(a, b), node(b, a)
+    if not (a.ndim and b.ndim):
+        raise ValueError("matmul of a number; use * instead")
+    left = p.reshape(a, (1, *a.shape)) if a.ndim == 1 else a
+    right = p.reshape(b, (*b.shape, 1)) if b.ndim == 1 else b
+    product = p.matmul2(left, right)
+    shape = product.shape
+    if b.ndim == 1:
+        shape = shape[:-1]
+    if a.ndim == 1:
+        shape = (*shape[:-2], shape[-1]) if b.ndim > 1 else shape[:-1]
+    return p.reshape(product, shape)
+
+
+UFUNCS[np.matmul] = matmul
+
+
+@meaning(np.dot)
+def dot(a: Any, b: Any, out: Any = None) -> Any:
+    refuse_options("dot", out=out)
+    a, b = node(a, b), node(b, a)
+    if not (a.ndim and b.ndim):
+        return a * b
+    if b.ndim <= 2:
+        return matmul(a, b) if a.ndim <= 2 else tensordot(a, b, ((a.ndim - 1,), (0,)))
+    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 2,)))
+
+
+@meaning(np.vdot)
+def vdot(a: Any, b: Any) -> Any:
+    return matmul(ravel(node(a, b)), ravel(node(b, a)))
+
+
+@meaning(np.inner)
+def inner(a: Any, b: Any) -> Any:
+    a, b = node(a, b), node(b, a)
+    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,))) if a.ndim and b.ndim else a * b
+
+
+@meaning(np.outer)
+def outer(a: Any, b: Any, out: Any = None) -> Any:
+    refuse_options("outer", out=out)
+    a, b = ravel(node(a, b)), ravel(node(b, a))
+    return p.reshape(a, (*a.shape, 1)) * b
+
+
+@meaning(np.tensordot)
+def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
+    a, b = node(a, b), node(b, a)
+    if isinstance(axes, (int, np.integer)):
+        over_a, over_b = tuple(range(a.ndim - int(axes), a.ndim)), tuple(range(int(axes)))
+    else:
+        over_a, over_b = (
+            tuple(one_axis(i, x.ndim) for i in (given if isinstance(given, (tuple, list)) else (given,)))
+            for given, x in zip(axes, (a, b), strict=True)
+        )
+    if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
+        raise ValueError(f"np.tensordot of shapes {a.shape} and {b.shape} over axes {over_a} and {over_b}")
+    free_a = tuple([i for i in range(a.ndim) if i not in over_a])
+    free_b = tuple([i for i in range(b.ndim) if i not in over_b])
+    n = math.prod(a.shape[i] for i in over_a)
+    rows = tuple([a.shape[i] for i in free_a])
+    columns = tuple([b.shape[i] for i in free_b])
+    left = p.reshape(p.transpose(a, free_a + over_a), (math.prod(rows), n))
+    right = p.reshape(p.transpose(b, over_b + free_b), (n, math.prod(columns)))
+    return p.reshape(p.matmul2(left, right), rows + columns)
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def full_shape(x: Traced, shape: Any) -> tuple[int, ...]:
+    """A shape argument without -1."""
+    lengths = [operator.index(n) for n in (shape if isinstance(shape, (tuple, list)) else (shape,))]
+    if lengths.count(-1) == 1:
+        rest = -math.prod(lengths)
+        lengths[lengths.index(-1)] = x.size // rest if rest else 0
+    if math.prod(lengths) != x.size or builtins.min(lengths, default=0) < 0:
+        raise ValueError(f"cannot reshape a traced value of shape {x.shape} into {shape}")
+    return tuple(lengths)
+
+
+@meaning(np.reshape)
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, newshape: Any = None, copy: Any = None) -> Any:
+    x = node(a)
+    new = full_shape(x, newshape if shape is None else shape)
+    if order == "F":
+        return transpose(p.reshape(transpose(x), new[::-1]))
+    if order not in ("C", "A"):
+        raise TypeError(f"np.reshape of a traced value takes order 'C' or 'F', got {order!r}")
+    return p.reshape(x, new)
+
+
+@meaning("ndarray.reshape")
+def reshape_method(x: Traced, *shape: Any, order: str = "C", copy: Any = None) -> Any:
+    return reshape(x, shape[0] if len(shape) == 1 else shape, order)
+
+
+@meaning(np.ravel, "ndarray.flatten")
+def ravel(a: Any, order: str = "C") -> Any:
+    return reshape(a, (-1,), "C" if order == "K" else order) if a.size else p.reshape(a, (0,))
+
+
+@meaning(np.transpose)
+def transpose(a: Any, axes: Any = None) -> Any:
+    x = node(a)
+    order = tuple(range(x.ndim))[::-1] if axes is None else tuple([one_axis(i, x.ndim) for i in axes])
+    if sorted(order) != list(range(x.ndim)):
+        raise ValueError(f"np.transpose: axes {axes} are no order of the {x.ndim} axes")
+    return p.transpose(x, order)
+
+
+@meaning("ndarray.transpose")
+def transpose_method(x: Traced, *axes: Any) -> Any:
+    return transpose(x, None if axes in ((), (None,)) else axes[0] if isinstance(axes[0], (tuple, list)) else axes)
+
+
+@meaning(np.swapaxes)
+def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    x = node(a)
+    order = list(range(x.ndim))
+    i, j = one_axis(axis1, x.ndim), one_axis(axis2, x.ndim)
+    order[i], order[j] = j, i
+    return p.transpose(x, tuple(order))
+
+
+@meaning(np.moveaxis)
+def moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    x = node(a)
+    model = np.broadcast_to(np.zeros(()), tuple(range(x.ndim)))     # axis i has length i
+    order = tuple(range(x.ndim)) if not model.ndim else np.moveaxis(np.lib.stride_tricks.as_strided(
+        np.zeros(()), tuple(range(x.ndim)), (0,) * x.ndim), source, destination).shape
+    return p.transpose(x, order)
+
+
+@meaning(np.squeeze)
+def squeeze(a: Any, axis: Any = None) -> Any:
+    x = node(a)
+    axes = tuple([i for i, n in enumerate(x.shape) if n == 1]) if axis is None else axes_of(x, axis)
+    if any(x.shape[i] != 1 for i in axes):
+        raise ValueError(f"np.squeeze: axis {axis} of shape {x.shape} has not length 1")
+    return p.reshape(x, p.reduced_shape(x.shape, axes, False))
+
+
+@meaning(np.expand_dims)
+def expand_dims(a: Any, axis: Any) -> Any:
+    x = node(a)
+    given = axis if isinstance(axis, (tuple, list)) else (axis,)
+    ndim = x.ndim + len(given)
+    axes = {one_axis(i, ndim) for i in given}
+    rest = iter(x.shape)
+    return p.reshape(x, tuple([1 if i in axes else next(rest) for i in range(ndim)]))
+
+
+@meaning(np.broadcast_to)
+def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
+    return p.broadcast_to(node(array), (shape,) if isinstance(shape, int) else tuple(shape))
+
+
+@meaning("ndarray.astype", np.astype)
+def astype(x: Any, dtype: Any, /, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True, **_: Any) -> Any:
+    return p.astype(x, dtype)
+
+
+@meaning("ndarray.copy", np.copy, "ndarray.conj", "ndarray.conjugate", np.real)
+def copy(x: Traced, *args: Any, **kwargs: Any) -> Any:
+    return x
+
+
+@meaning(np.shape)
+def shape(a: Any) -> tuple[int, ...]:
+    return node(a).shape
+
+
+@meaning(np.ndim)
+def ndim(a: Any) -> int:
+    return node(a).ndim
+
+
+@meaning(np.size)
+def size(a: Any, axis: Any = None) -> int:
+    x = node(a)
+    return x.size if axis is None else x.shape[axis]
+
+
+# ---- indexing --------------------------------------------------------------------------------------------------------
+
+
+@meaning("index")
+def index(x: Traced, key: Any) -> Any:
+    """``x[key]``: slices, integers, None and Ellipsis; integer and boolean arrays. Traced masks are looked at."""
+    pattern: list[Any] = []
+    indices: list[Traced] = []
+    for item in key if isinstance(key, tuple) else (key,):
+        if isinstance(item, slice):
+            pattern.append(slice(*(None if i is None else operator.index(i) for i in (item.start, item.stop, item.step))))
+        elif item is None or item is Ellipsis:
+            pattern.append(item)
+        elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+            pattern.append(int(item))
+        else:
+            arrays = index_arrays(x, item)
+            pattern.extend([p.SLOT] * len(arrays))
+            indices.extend(arrays)
+    return p.index(x, tuple(pattern), tuple(indices))
+
+
+def index_arrays(x: Traced, item: Any) -> list[Traced]:
+    """An index array, or a mask as index arrays."""
+    trace = x.tracer
+    if isinstance(item, Traced) and item.dtype.kind == "b":
+        item = np.asarray(trace.look(item, "a boolean index"))
+    if isinstance(item, Traced):
+        if item.dtype.kind not in "iu":
+            raise TypeError(f"an index array must hold integers or bools, got dtype {item.dtype}")
+        return [item]
+    array = np.asarray(item)
+    if array.dtype.kind == "b":
+        return [trace.constant(i) for i in np.nonzero(array)]
+    if array.size == 0:
+        array = array.astype(np.intp)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"an index array must hold integers or bools, got dtype {array.dtype}")
+    return [trace.constant(array)]
+
+
+@meaning(np.take)
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
+    refuse_options("take", out=out)
+    if mode != "raise":
+        raise TypeError(f"np.take of a traced value takes mode='raise' only, got {mode!r}")
+    x = node(a, indices)
+    if axis is None:
+        return ravel(x)[indices]
+    return x[(*(slice(None),) * one_axis(axis, x.ndim), indices)]
+
+
+# ---- joining ---------------------------------------------------------------------------------------------------------
+
+
+def nodes_of(arrays: Any) -> list[Traced]:
+    """Nodes of one dtype: the one that NumPy would promote them to."""
+    trace = trace_of(tuple(arrays))
+    nodes = [node(x, *arrays) for x in arrays]
+    (dtype, *_), _, _ = p.loop_dtypes(np.add, (p.kind_of(nodes[0]),) * 2)
+    for x in nodes:
+        dtype = np.promote_types(dtype, x.dtype) if not x.weak else dtype
+    _ = trace
+    return [p.astype(x, dtype) if x.dtype != dtype else x for x in nodes]
+
+
+@meaning(np.concatenate)
+def concatenate(arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
+    refuse_options("concatenate", out=out, dtype=dtype)
+    nodes = nodes_of(arrays)
+    if axis is None:
+        nodes, axis = [ravel(x) for x in nodes], 0
+    if any(x.ndim != nodes[0].ndim or not x.ndim for x in nodes):
+        raise ValueError(f"np.concatenate of shapes {', '.join(str(x.shape) for x in nodes)}: all need the same number "
+                         "of dimensions, at least one")
+    return p.concatenate(nodes, one_axis(axis, nodes[0].ndim))
+
+
+@meaning(np.stack)
+def stack(arrays: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
+    refuse_options("stack", out=out, dtype=dtype)
+    nodes = nodes_of(list(arrays))
+    if any(x.shape != nodes[0].shape for x in nodes):
+        raise ValueError(f"np.stack of shapes {', '.join(str(x.shape) for x in nodes)}: all need the same one")
+    return p.concatenate([expand_dims(x, axis) for x in nodes], one_axis(axis, nodes[0].ndim + 1))
+
+
+@meaning(np.array, np.asarray)
+def array(values: Any) -> Any:
+    """A nested list of traced values as one."""
+    if isinstance(values, (list, tuple)):
+        return stack([array(value) if isinstance(value, (list, tuple)) else value for value in values])
+    return values
+
+
+
+
+@meaning(np.vstack)
+def vstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
+    return concatenate([at_least(x, 2) for x in nodes_of(tup)], 0, dtype=dtype)
+
+
+@meaning(np.hstack)
+def hstack(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
+    nodes = [at_least(x, 1) for x in nodes_of(tup)]
+    return concatenate(nodes, 0 if nodes[0].ndim == 1 else 1, dtype=dtype)
+
+
+@meaning(np.column_stack)
+def column_stack(tup: Any) -> Any:
+    return concatenate([p.reshape(x, (x.size, 1)) if x.ndim < 2 else x for x in nodes_of(tup)], 1)
+
+
+@meaning(np.append)
+def append(arr: Any, values: Any, axis: Any = None) -> Any:
+    return concatenate((node(arr, values), node(values, arr)), axis)
+
+
+def at_least(x: Traced, ndim: int) -> Any:
+    """Leading axes of length one up to a number of dimensions."""
+    return p.reshape(x, (1,) * (ndim - x.ndim) + x.shape) if x.ndim < ndim else x
+
+
+@meaning(np.atleast_1d)
+def atleast_1d(*arrays: Any) -> Any:
+    out = tuple([at_least(node(x, *arrays), 1) for x in arrays])
+    return out[0] if len(out) == 1 else out
+
+
+@meaning(np.atleast_2d)
+def atleast_2d(*arrays: Any) -> Any:
+    out = tuple([at_least(node(x, *arrays), 2) for x in arrays])
+    return out[0] if len(out) == 1 else out
+
+
+# ---- choices ---------------------------------------------------------------------------------------------------------
+
+
+@meaning(np.where)
+def where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None or y is None:
+        return nonzero(condition)
+    return p.where(condition, x, y)
+
+
+@meaning(np.clip)
+def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+    """Gradients pass at the bounds and between them."""
+    refuse_options("clip", out=out)
+    low, high = a_min if min is None else min, a_max if max is None else max
+    x = node(a, low, high)
+    if low is not None:
+        x = p.where(p.less(x, low), low, x)
+    if high is not None:
+        x = p.where(p.greater(x, high), high, x)
+    return x
+
+
+UFUNCS[np._core.umath.clip] = lambda x, low, high: clip(x, low, high)       # type: ignore[attr-defined]
+
+
+@meaning(np.nonzero)
+def nonzero(a: Any) -> Any:
+    """Which elements are not zero: their number depends on values, so these are looked at."""
+    x = node(a)
+    return np.nonzero(np.asarray(x.tracer.look(x, "np.nonzero")))
+
+
+def enter_without_derivative(*functions: Callable[..., Any]) -> None:
+    """Functions whose results are integers or bools."""
+    for function in functions:
+        FUNCTIONS[function] = lambda *args, function=function, **kwargs: p.without_derivative(function, *args, **kwargs)
+
+
+enter_without_derivative(np.argmax, np.argmin, np.argsort, np.any, np.all, np.count_nonzero, np.searchsorted)
+
+
+@meaning(np.linalg.norm)
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+    """Vector norms, and the Frobenius norm of matrices; the derivative of the 2-norm is 0 at zero."""
+    x = floating(node(x))
+    if axis is None and ord is not None and x.ndim != 1:
+        if ord != "fro" or x.ndim != 2:
+            raise TypeError(f"np.linalg.norm of a traced value of {x.ndim} dimensions takes ord=None or 'fro', "
+                            f"got {ord!r}; or name an axis")
+        ord = None  # noqa: A001
+    axes = axes_of(x, axis)
+    if len(axes) > 1 and axis is not None and ord not in (None, "fro"):
+        raise TypeError(f"np.linalg.norm of a traced value takes ord=None or 'fro' for two axes, got {ord!r}")
+    if ord in (None, 2, "fro"):
+        return root_of_squares(p.sum_(p.square(x), axes, bool(keepdims)))
+    if ord == 1:
+        return p.sum_(p.absolute(x), axes, bool(keepdims))
+    if ord == math.inf:
+        return p.extreme(p.MAX, p.absolute(x), axes, bool(keepdims))
+    if ord == -math.inf:
+        return p.extreme(p.MIN, p.absolute(x), axes, bool(keepdims))
+    if isinstance(ord, (int, float)) and ord > 0:
+        return p.power(p.sum_(p.power(p.absolute(x), float(ord)), axes, bool(keepdims)), 1.0 / ord)
+    raise TypeError(f"np.linalg.norm of a traced value takes ord None, 'fro', a positive number or ±inf, got {ord!r}")
+
+
+def root_of_squares(total: Traced) -> Any:
+    """The square root of a sum of squares, whose derivative is 0 where all of them are."""
+    zero = p.equal(total, 0.0)
+    return p.where(zero, 0.0, p.sqrt(p.where(zero, 1.0, total)))
+
+
+def logsumexp(x: Any, axis: Any = None, keepdims: Any = False, base: float | None = None) -> Any:
+    """log Σ exp x without overflow: the largest element is taken out, and has no part in derivatives."""
+    x = floating(node(x))
+    axes = axes_of(x, axis)
+    exponential, logarithm = (p.exp, p.log) if base is None else (p.exp2, p.log2)
+    top = p.stop_gradient(p.extreme(p.MAX, x, axes, True))
+    top = p.where(p.isfinite(top), top, 0.0)
+    total = logarithm(p.sum_(exponential(x - top), axes, True)) + top
+    return total if truth(keepdims) else p.reshape(total, p.reduced_shape(x.shape, axes, False))
+
+
+UFUNC_METHODS[np.logaddexp, "reduce"] = lambda x, axis=0, keepdims=False, **_: logsumexp(x, axis, keepdims)
+UFUNC_METHODS[np.logaddexp2, "reduce"] = lambda x, axis=0, keepdims=False, **_: logsumexp(x, axis, keepdims, 2.0)
+UFUNC_METHODS[np.add, "reduce"] = lambda x, axis=0, dtype=None, keepdims=False, **_: sum_(x, axis, dtype, keepdims=keepdims)
+UFUNC_METHODS[np.multiply, "reduce"] = lambda x, axis=0, dtype=None, keepdims=False, **_: prod(
+    x, axis, dtype, keepdims=keepdims
+)
+UFUNC_METHODS[np.maximum, "reduce"] = lambda x, axis=0, keepdims=False, **_: max_(x, axis, keepdims=keepdims)
+UFUNC_METHODS[np.minimum, "reduce"] = lambda x, axis=0, keepdims=False, **_: min_(x, axis, keepdims=keepdims)
+
+__all__ += [name for name in FUNCTIONS if isinstance(name, str) and name.isidentifier()]

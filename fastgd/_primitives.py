@@ -1,0 +1,490 @@
+"""The operations that graphs are made of: from operands, each makes one node of known shape and dtype.
+
+All that NumPy's functions do is put together from these in `fastgd._functions`, and `fastgd._rules` has their derivatives.
+Elementwise operations broadcast as NumPy's do. An operand that was only broadcast is used as it was before that, since
+the operation broadcasts it again: gradients of sums and means never become arrays of one repeated number.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastgd._graph import CALL, ELEMENTWISE, MATMUL, SUM, Primitive
+from fastgd._simplify import SIMPLER
+from fastgd._traced import BOOL, FLOAT64, UFUNCS, Trace, Traced, active_trace, is_constant, refuse_leaked
+
+Shape = tuple[int, ...]
+Axes = tuple[int, ...]
+
+# ---- elementwise -----------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def loop_dtypes(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any], ...], np.dtype[Any], bool]:
+    """The dtypes of a ufunc's loop for operands of these dtypes or Python types, and whether the result is weak."""
+    weak = all(isinstance(kind, type) for kind in kinds)
+    given = tuple(FLOAT64 if kind is float else np.dtype(kind) for kind in kinds) if weak else kinds
+    try:
+        *dtypes, result = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))[: ufunc.nin + 1]
+    except TypeError:
+        names = ", ".join(str(getattr(kind, "__name__", kind)) for kind in kinds)
+        raise TypeError(f"np.{ufunc.__name__} is not defined on a traced value of dtypes {names}") from None
+    return tuple(dtypes), result, weak and result.kind == "f"
+
+
+@functools.lru_cache(maxsize=4096)
+def broadcast_shape(*shapes: Shape) -> Shape:
+    """The shape of shapes broadcast against each other."""
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(f"operands of shapes {', '.join(map(str, shapes))} do not broadcast") from None
+
+
+def trace_of(operands: Sequence[Any]) -> Trace:
+    """The trace of the first operand that is traced."""
+    for operand in operands:
+        if isinstance(operand, Traced):
+            return operand.tracer
+        if isinstance(operand, (list, tuple)) and operand:
+            try:
+                return trace_of(operand)
+            except LookupError:
+                continue
+    trace = active_trace()
+    if trace is None:
+        raise LookupError("no traced value among the operands")
+    return trace
+
+
+def kind_of(operand: Any) -> Any:
+    """What decides about dtypes: a Python type of what is weak, else a dtype."""
+    if type(operand) is Traced:
+        return float if operand.weak else operand.dtype
+    return type(operand) if type(operand) in (float, int) else operand.dtype
+
+
+def elementwise(primitive: Primitive, *operands: Any) -> Any:
+    """A ufunc on operands of which one is traced at least; others are numbers and arrays."""
+    trace = trace_of(operands)
+    operands = tuple(
+        operand if type(operand) in (Traced, float, int) else as_operand(trace, operand) for operand in operands
+    )
+    dtypes, dtype, weak = loop_dtypes(primitive.ufunc, tuple([kind_of(operand) for operand in operands]))
+    nodes = tuple([
+        operand if type(operand) is Traced and operand.dtype is needed else cast(trace, operand, needed)
+        for operand, needed in zip(operands, dtypes, strict=True)
+    ])
+    return elementwise_node(trace, primitive, nodes, dtype, weak)
+
+
+def elementwise_node(
+    trace: Trace, primitive: Primitive, nodes: tuple[Traced, ...], dtype: np.dtype[Any], weak: bool,
+    attributes: dict[str, Any] | None = None, key: Any = None,
+) -> Any:
+    """The node of an elementwise operation on nodes of the right dtypes."""
+    shapes = [node.shape for node in nodes]
+    shape = shapes[0] if len(shapes) == 1 or all(s == shapes[0] for s in shapes) else broadcast_shape(*shapes)
+    for node in nodes:
+        if node.primitive is BROADCAST:
+            bare = tuple(node.inputs[0] if node.primitive is BROADCAST else node for node in nodes)
+            return broadcast_to(elementwise_node(trace, primitive, bare, dtype, weak, attributes, key), shape)
+    if all(node.value is not None for node in nodes):
+        with np.errstate(all="ignore"):
+            value = primitive.apply(*(node.value for node in nodes), **(attributes or {}))
+        return trace.constant(value, dtype, weak)
+    rule = SIMPLER.get(primitive.name)
+    if rule is not None:
+        simpler = rule(*nodes)
+        if simpler is not None and simpler.dtype == dtype:
+            return broadcast_to(simpler, shape)
+    return trace.make(primitive, nodes, shape, dtype, attributes, key, weak)
+
+
+def as_operand(trace: Trace, value: Any) -> Any:
+    """What a user gave as an operand: a Python number, a NumPy number, an array, a list."""
+    if isinstance(value, (bool, np.bool_)):
+        return trace.constant(value, BOOL)
+    if isinstance(value, (complex, np.complexfloating)):
+        raise TypeError("derivatives are of real numbers, and a traced value meets a complex one")
+    if value is None or isinstance(value, (str, bytes, dict, set)):
+        raise TypeError(f"a traced value meets {value!r}, which is no number")
+    return trace.node_of(value)
+
+
+def cast(trace: Trace, operand: Any, dtype: np.dtype[Any]) -> Traced:
+    """An operand as a node of this dtype."""
+    if type(operand) is not Traced:
+        return trace.constant(operand, dtype, weak=type(operand) is float)
+    return astype(operand, dtype)
+
+
+def apply_astype(array: Any, dtype: np.dtype[Any]) -> Any:
+    return np.asarray(array).astype(dtype)
+
+
+def apply_where(condition: Any, a: Any, b: Any) -> Any:
+    return np.where(condition, a, b)
+
+
+ASTYPE = Primitive("astype", ELEMENTWISE, apply_astype)
+WHERE = Primitive("where", ELEMENTWISE, apply_where)
+
+
+def astype(node: Traced, dtype: Any) -> Any:
+    """The node in another dtype: bool, integer, float32 or float64."""
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "buif":
+        raise TypeError(f"derivatives are of real numbers: a traced value cannot have dtype {dtype}")
+    if node.dtype == dtype:
+        return node
+    return elementwise_node(node.tracer, ASTYPE, (node,), dtype, False, {"dtype": dtype}, dtype)
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """``a`` where the condition holds, else ``b``."""
+    trace = trace_of((condition, a, b))
+    condition, a, b = (
+        operand if type(operand) in (Traced, float, int) else as_operand(trace, operand)
+        for operand in (condition, a, b)
+    )
+    (dtype, _), _, weak = loop_dtypes(np.add, (kind_of(a), kind_of(b)))
+    nodes = (cast(trace, condition, BOOL), cast(trace, a, dtype), cast(trace, b, dtype))
+    return elementwise_node(trace, WHERE, nodes, dtype, weak)
+
+
+def ufunc_builder(ufunc: np.ufunc) -> Callable[..., Any]:
+    """A ufunc as an operation of graphs, entered into `UFUNCS`."""
+    primitive = Primitive(ufunc.__name__, ELEMENTWISE, ufunc, ufunc)
+    build = functools.partial(elementwise, primitive)
+    UFUNCS[ufunc] = build
+    return build
+
+
+add, subtract, multiply, divide = map(ufunc_builder, (np.add, np.subtract, np.multiply, np.divide))
+negative, absolute, sign, square, sqrt, cbrt = map(
+    ufunc_builder, (np.negative, np.absolute, np.sign, np.square, np.sqrt, np.cbrt)
+)
+power, remainder, floor_divide, fmod = map(ufunc_builder, (np.power, np.remainder, np.floor_divide, np.fmod))
+exp, exp2, expm1, log, log2, log10, log1p = map(
+    ufunc_builder, (np.exp, np.exp2, np.expm1, np.log, np.log2, np.log10, np.log1p)
+)
+sin, cos, tan, arcsin, arccos, arctan = map(
+    ufunc_builder, (np.sin, np.cos, np.tan, np.arcsin, np.arccos, np.arctan)
+)
+sinh, cosh, tanh, arcsinh, arccosh, arctanh = map(
+    ufunc_builder, (np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh)
+)
+arctan2, hypot, logaddexp, logaddexp2, copysign = map(
+    ufunc_builder, (np.arctan2, np.hypot, np.logaddexp, np.logaddexp2, np.copysign)
+)
+maximum, minimum, fmax, fmin = map(ufunc_builder, (np.maximum, np.minimum, np.fmax, np.fmin))
+floor, ceil, trunc, rint, heaviside = map(ufunc_builder, (np.floor, np.ceil, np.trunc, np.rint, np.heaviside))
+less, less_equal, greater, greater_equal, equal, not_equal = map(
+    ufunc_builder, (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
+)
+logical_and, logical_or, logical_xor, logical_not = map(
+    ufunc_builder, (np.logical_and, np.logical_or, np.logical_xor, np.logical_not)
+)
+bitwise_and, bitwise_or, bitwise_xor, invert = map(
+    ufunc_builder, (np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert)
+)
+isnan, isinf, isfinite, signbit = map(ufunc_builder, (np.isnan, np.isinf, np.isfinite, np.signbit))
+
+
+# ---- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def call_node(
+    primitive: Primitive, nodes: tuple[Traced, ...], shape: Shape, dtype: np.dtype[Any],
+    attributes: dict[str, Any] | None = None,
+) -> Any:
+    """The node of a call; the same call of constants is done at once."""
+    trace = nodes[0].tracer
+    attributes = attributes or {}
+    if all(node.value is not None for node in nodes):
+        return trace.constant(primitive.apply(*(node.value for node in nodes), **attributes), dtype)
+    key = tuple([repr(value) for value in attributes.values()])
+    weak = primitive in KEEP_WEAK and nodes[0].weak
+    return trace.make(primitive, nodes, shape, dtype, attributes, key, weak)
+
+
+def apply_reshape(array: Any, shape: Shape) -> Any:
+    return np.reshape(array, shape)
+
+
+def apply_transpose(array: Any, axes: Axes) -> Any:
+    return np.transpose(array, axes)
+
+
+def apply_broadcast(array: Any, shape: Shape) -> Any:
+    return np.broadcast_to(array, shape)
+
+
+def apply_alias(array: Any) -> Any:
+    return array
+
+
+RESHAPE = Primitive("reshape", CALL, apply_reshape)
+TRANSPOSE = Primitive("transpose", CALL, apply_transpose)
+BROADCAST = Primitive("broadcast_to", CALL, apply_broadcast)
+ALIAS = Primitive("alias", CALL, apply_alias)
+STOP = Primitive("stop_gradient", CALL, apply_alias)
+KEEP_WEAK = frozenset({RESHAPE, TRANSPOSE, BROADCAST, ALIAS, STOP})
+
+
+def alias(node: Traced) -> Any:
+    """A node that stands for another one: what an inner derivative is taken with respect to."""
+    node.tracer.aliases += 1
+    return node.tracer.make(
+        ALIAS, (node,), node.shape, node.dtype, None, node.tracer.aliases, node.weak
+    )
+
+
+def stop_gradient(node: Traced) -> Any:
+    """A node's value, held fixed in derivatives."""
+    return node if node.value is not None else node.tracer.make(STOP, (node,), node.shape, node.dtype, None, None, node.weak)
+
+
+def reshape(node: Traced, shape: Shape) -> Any:
+    """The elements in C order in another shape, all of whose lengths are known."""
+    if shape == node.shape:
+        return node
+    if node.primitive is RESHAPE:
+        node = node.inputs[0]
+        if shape == node.shape:
+            return node
+    return call_node(RESHAPE, (node,), shape, node.dtype, {"shape": shape})
+
+
+def transpose(node: Traced, axes: Axes) -> Any:
+    """Axes in another order."""
+    if axes == tuple(range(node.ndim)):
+        return node
+    if node.primitive is TRANSPOSE:
+        inner = node.attributes["axes"]
+        return transpose(node.inputs[0], tuple([inner[axis] for axis in axes]))
+    shape = tuple([node.shape[axis] for axis in axes])
+    return call_node(TRANSPOSE, (node,), shape, node.dtype, {"axes": axes})
+
+
+def broadcast_to(node: Traced, shape: Shape) -> Any:
+    """Repeated along new axes and axes of length one."""
+    if shape == node.shape:
+        return node
+    if node.primitive is BROADCAST:
+        node = node.inputs[0]
+    if broadcast_shape(node.shape, shape) != shape:
+        raise ValueError(f"a traced value of shape {node.shape} does not broadcast to {shape}")
+    if node.value is not None:
+        # A constant of one number stays one number.
+        return node.tracer.make(BROADCAST, (node,), shape, node.dtype, {"shape": shape}, shape, node.weak)
+    return call_node(BROADCAST, (node,), shape, node.dtype, {"shape": shape})
+
+
+def zeros(like: Traced) -> Any:
+    """Zeros of a node's shape and dtype."""
+    return broadcast_to(like.tracer.constant(0.0, like.dtype), like.shape)
+
+
+# ---- sums and products -----------------------------------------------------------------------------------------------
+
+
+def apply_sum(array: Any, axis: Axes, keepdims: bool) -> Any:
+    return np.sum(array, axis=axis, keepdims=keepdims)
+
+
+SUM_PRIMITIVE = Primitive("sum", SUM, apply_sum)
+MATMUL_PRIMITIVE = Primitive("matmul", MATMUL, np.matmul, np.matmul)
+
+
+def reduced_shape(shape: Shape, axis: Axes, keepdims: bool) -> Shape:
+    """The shape after a reduction over these axes."""
+    if keepdims:
+        return tuple([1 if i in axis else length for i, length in enumerate(shape)])
+    return tuple([length for i, length in enumerate(shape) if i not in axis])
+
+
+def sum_(node: Traced, axis: Axes, keepdims: bool = False) -> Any:
+    """The sum over axes, sorted and not negative; of bools and integers in NumPy's dtype of such sums."""
+    if not axis:
+        return node
+    if node.dtype.kind != "f":
+        wide = np.add.reduce(np.zeros(1, node.dtype)).dtype
+        node = astype(node, wide)
+    shape = reduced_shape(node.shape, axis, keepdims)
+    if node.primitive is BROADCAST and node.dtype.kind == "f":
+        return sum_of_broadcast(node, axis, shape)
+    if all(node.shape[i] == 1 for i in axis):
+        return reshape(node, shape)
+    attributes = {"axis": axis, "keepdims": keepdims}
+    if node.value is not None:
+        return node.tracer.constant(apply_sum(node.value, axis, keepdims), node.dtype)
+    return node.tracer.make(SUM_PRIMITIVE, (node,), shape, node.dtype, attributes, (axis, keepdims), node.weak)
+
+
+def sum_of_broadcast(node: Traced, axis: Axes, shape: Shape) -> Any:
+    """Repeated elements are multiplied instead of added up."""
+    bare = node.inputs[0]
+    lengths = (1,) * (node.ndim - bare.ndim) + bare.shape
+    repeated = [i for i in axis if lengths[i] != node.shape[i]]
+    if not repeated:
+        return sum_(reshape(bare, lengths), axis, len(shape) == node.ndim)
+    rest = tuple([i for i in axis if i not in repeated])
+    count = math.prod(node.shape[i] for i in repeated)
+    inner = sum_(reshape(bare, lengths), rest, keepdims=True)
+    kept = tuple([1 if i in axis else length for i, length in enumerate(node.shape)])
+    return reshape(broadcast_to(inner * float(count), kept), shape)
+
+
+def matmul2(a: Traced, b: Traced) -> Any:
+    """NumPy's matmul of nodes of two and more dimensions."""
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError(f"matmul of shapes {a.shape} and {b.shape}: {a.shape[-1]} columns meet {b.shape[-2]} rows")
+    dtypes, dtype, weak = loop_dtypes(np.matmul, (kind_of(a), kind_of(b)))
+    a, b = (node if node.dtype == needed else astype(node, needed) for node, needed in zip((a, b), dtypes, strict=True))
+    shape = (*broadcast_shape(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    if is_constant(a) and is_constant(b):
+        return a.tracer.constant(np.matmul(a.value, b.value), dtype)
+    return a.tracer.make(MATMUL_PRIMITIVE, (a, b), shape, dtype, None, None, weak)
+
+
+# ---- indexing --------------------------------------------------------------------------------------------------------
+
+
+class Slot:
+    """Where an index array stands in a pattern."""
+
+    def __repr__(self) -> str:
+        return "Slot"
+
+
+SLOT = Slot()
+
+
+def filled(pattern: tuple[Any, ...], indices: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The key of a pattern and its index arrays."""
+    rest = iter(indices)
+    return tuple([next(rest) if item is SLOT else item for item in pattern])
+
+
+def apply_index(array: Any, *indices: Any, pattern: tuple[Any, ...]) -> Any:
+    return array[filled(pattern, indices)]
+
+
+def apply_scatter(array: Any, *indices: Any, pattern: tuple[Any, ...], shape: Shape) -> Any:
+    """Zeros with `array` added at a key: the transpose of indexing."""
+    out = np.zeros(shape, array.dtype)
+    if indices:
+        np.add.at(out, filled(pattern, indices), array)
+    else:
+        out[pattern] = array
+    return out
+
+
+def apply_concatenate(*arrays: Any, axis: int) -> Any:
+    return np.concatenate(arrays, axis)
+
+
+INDEX = Primitive("index", CALL, apply_index)
+SCATTER = Primitive("scatter", CALL, apply_scatter)
+CONCATENATE = Primitive("concatenate", CALL, apply_concatenate)
+
+
+def index(node: Traced, pattern: tuple[Any, ...], indices: tuple[Traced, ...] = ()) -> Any:
+    """Elements at a key: a pattern of slices, integers, None, and slots for integer arrays.
+
+    The shape is found by indexing an array without memory.
+    """
+    model = np.broadcast_to(np.zeros((), np.bool_), node.shape)
+    dummies = tuple([np.zeros(i.shape, np.intp) if i.value is None else i.value for i in indices])
+    shape = model[filled(pattern, dummies)].shape
+    return call_node(INDEX, (node, *indices), shape, node.dtype, {"pattern": pattern})
+
+
+def scatter(node: Traced, pattern: tuple[Any, ...], indices: tuple[Traced, ...], shape: Shape) -> Any:
+    """Zeros of this shape, to which the elements of `node` are added at the key."""
+    return call_node(SCATTER, (node, *indices), shape, node.dtype, {"pattern": pattern, "shape": shape})
+
+
+def concatenate(nodes: Sequence[Traced], axis: int) -> Any:
+    """Nodes of one dtype and number of dimensions end to end."""
+    first = nodes[0]
+    for node in nodes:
+        if node.shape[:axis] + node.shape[axis + 1:] != first.shape[:axis] + first.shape[axis + 1:]:
+            raise ValueError(f"concatenate along axis {axis} of shapes {', '.join(str(n.shape) for n in nodes)}")
+    shape = (*first.shape[:axis], sum(node.shape[axis] for node in nodes), *first.shape[axis + 1:])
+    return call_node(CONCATENATE, tuple(nodes), shape, first.dtype, {"axis": axis})
+
+
+# ---- order -----------------------------------------------------------------------------------------------------------
+
+
+def apply_max(array: Any, axis: Axes, keepdims: bool) -> Any:
+    return np.max(array, axis=axis, keepdims=keepdims)
+
+
+def apply_min(array: Any, axis: Axes, keepdims: bool) -> Any:
+    return np.min(array, axis=axis, keepdims=keepdims)
+
+
+MAX = Primitive("max", CALL, apply_max)
+MIN = Primitive("min", CALL, apply_min)
+
+
+def extreme(primitive: Primitive, node: Traced, axis: Axes, keepdims: bool) -> Any:
+    """The largest or smallest element over axes."""
+    if not axis:
+        return node
+    if any(node.shape[i] == 0 for i in axis):
+        raise ValueError(f"{primitive.name} over axes {axis} of shape {node.shape}: there is no element")
+    shape = reduced_shape(node.shape, axis, keepdims)
+    return call_node(primitive, (node,), shape, node.dtype, {"axis": axis, "keepdims": keepdims})
+
+
+def apply_whole(*arrays: Any, function: Callable[..., Any], arguments: tuple[tuple[str, Any], ...]) -> Any:
+    return function(*arrays, **dict(arguments))
+
+
+WHOLE = Primitive("numpy", CALL, apply_whole)
+
+
+def without_derivative(function: Callable[..., Any], *operands: Any, **arguments: Any) -> Any:
+    """A NumPy function whose result is integers or bools, and has no derivative: argmax, argsort, searchsorted ..."""
+    trace = trace_of(operands)
+    nodes = tuple([trace.node_of(operand) for operand in operands])
+    model = function(*(np.zeros(node.shape, node.dtype) for node in nodes), **arguments)
+    return call_node(
+        WHOLE, nodes, np.shape(model), np.asarray(model).dtype,
+        {"function": function, "arguments": tuple(arguments.items())},
+    )
+
+
+def again(node: Traced, inputs: tuple[Traced, ...]) -> Any:
+    """The operation of a node on other inputs of the same shapes."""
+    primitive, trace = node.primitive, node.tracer
+    if primitive.kind == ELEMENTWISE:
+        key = node.attributes.get("dtype")
+        return elementwise_node(trace, primitive, inputs, node.dtype, node.weak, node.attributes, key)
+    if primitive is RESHAPE:
+        return reshape(inputs[0], node.shape)
+    if primitive is TRANSPOSE:
+        return transpose(inputs[0], node.attributes["axes"])
+    if primitive is BROADCAST:
+        return broadcast_to(inputs[0], node.shape)
+    if primitive is SUM_PRIMITIVE:
+        return sum_(inputs[0], **node.attributes)
+    if primitive is MATMUL_PRIMITIVE:
+        return matmul2(*inputs)
+    if primitive is STOP:
+        return stop_gradient(inputs[0])
+    return call_node(primitive, inputs, node.shape, node.dtype, node.attributes)
+
+
+__all__ = [name for name in dir() if not name.startswith("_")]
+_ = refuse_leaked
