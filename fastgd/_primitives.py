@@ -99,7 +99,7 @@ def elementwise_node(
             value = primitive.apply(*(node.value for node in nodes), **(attributes or {}))
         return trace.constant(value, dtype, weak)
     rule = SIMPLER.get(primitive.name)
-    if rule is not None:
+    if rule is not None and trace.simplifies:
         simpler = rule(*nodes)
         if simpler is not None and simpler.dtype == dtype:
             return broadcast_to(simpler, shape)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastgd._graph import CALL, Node, in_order
+from fastgd._graph import Node, in_order
 
 __all__ = ["as_expression", "as_function", "is_sympy"]
 
@@ -258,7 +258,7 @@ def as_expression(output: Node, symbols: Mapping[int, Any]) -> Any:
             return None
         if node.value is not None:
             known[id(node)] = exactly(node.value.item())
-        elif node.primitive.kind == CALL and node.primitive.name in ("reshape", "broadcast_to", "squeeze", "transpose"):
+        elif node.primitive.name in ("alias", "broadcast_to", "reshape", "transpose"):
             known[id(node)] = known[id(node.inputs[0])]
         elif node.primitive.name in table:
             known[id(node)] = table[node.primitive.name](*(known[id(source)] for source in node.inputs))

@@ -51,13 +51,19 @@ class Trace:
     ----------
     fixed : bool
         The graph is to be run on other inputs later, so that looking at a value is an error.
+
+    Attributes
+    ----------
+    simplifies : bool
+        Whether operations are replaced by cheaper ones; what is to be read keeps those that were written.
     """
 
-    __slots__ = ("_outer", "aliases", "ended", "fixed", "nodes", "values")
+    __slots__ = ("_outer", "aliases", "ended", "fixed", "nodes", "simplifies", "values")
 
     def __init__(self, fixed: bool = False) -> None:
         self.fixed = fixed
         self.ended = False
+        self.simplifies = True
         self.aliases = 0        # nodes that stand for another one, until `_simplify.without_aliases`
         self.nodes: dict[Any, Traced] = {}      # by what makes them
         self.values: dict[int, Any] = {}        # by id: of inputs, and of what was looked at
