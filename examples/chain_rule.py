@@ -11,8 +11,8 @@ import fastgd as fg
 from fastgd import reference
 
 
-def z(x):  # noqa: ANN001, ANN201  numbers, arrays, and what stands for them while a derivative is taken
-    """The textbook's z = y² with y = 3x² + 2x + 1."""
+def z(x):
+    """The textbook's z = y² with y = 3x² + 2x + 1; x may be all that can be multiplied and added."""
     y = 3 * x**2 + 2 * x + 1
     return y**2
 
@@ -48,7 +48,7 @@ def linear_regression(steps: int = 200, lr: float = 0.1) -> None:
     X = rng.uniform(-1.0, 1.0, 100)
     y = 2.0 * X + 1.0 + 0.1 * rng.standard_normal(100)
 
-    def loss(parameters):  # noqa: ANN001, ANN202
+    def loss(parameters):
         w, b = parameters
         return np.mean((w * X + b - y) ** 2)
 

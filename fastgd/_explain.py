@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,7 @@ from fastgd._sympy import as_expression
 from fastgd._traced import Trace, Traced, active_trace
 from fastgd._transform import accumulate, dependent, make_runner, push_forward, simplified
 from fastgd._trees import named_leaves
-from fastgd.autodiff import as_output, as_variable, called, dense, one, positions_of, with_leaves
+from fastgd.autodiff import as_callable, as_output, as_variable, called, dense, one, positions_of, with_leaves
 
 __all__ = ["Explanation", "Partial", "Step", "explain"]
 
@@ -143,7 +142,8 @@ class Explanation:
         cell = "text-align:left;padding:2px 12px 2px 0;vertical-align:top;font-family:monospace;white-space:nowrap"
 
         def row(cells: Sequence[Any], tag: str) -> str:
-            texts = ["<br>".join(map(html.escape, text)) if isinstance(text, list) else html.escape(text) for text in cells]
+            lines = [text if isinstance(text, list) else [text] for text in cells]
+            texts = ["<br>".join(map(html.escape, text)) for text in lines]
             return f"<tr>{''.join(f'<{tag} style={cell!r}>{text}</{tag}>' for text in texts)}</tr>"
 
         body = [row(cells, "td") for cells in rows]
@@ -207,7 +207,7 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | No
     Parameters
     ----------
     f : callable
-        Of plain Python and NumPy, or a SymPy expression. Returns a number, or, if it is derived by one number, an array.
+        Of plain Python and NumPy, or a SymPy expression. Returns a number; if it is derived by one number, or an array.
     *args
         The arguments of f: numbers, float arrays, and nested lists, tuples and dicts of these.
     argnums : int or sequence of int, optional
@@ -235,6 +235,7 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | No
     >>> import fastgd as fg
     >>> print(fg.explain(lambda x: (2*x + 1)**2, 3.0))      # doctest: +SKIP
     """
+    f = as_callable(f)
     if active_trace() is not None:
         raise TypeError("explain cannot be used within a function that is being derived: its table is of numbers")
     if argnums is None:
@@ -249,7 +250,7 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | No
         variables = [
             trace.input(array, type(value) in (int, float)) for array, (_, value) in zip(values, named, strict=True)
         ]
-        trace.simplifies = False  # the reader is to find what he wrote
+        trace.simplifies = hasattr(f, "__wrapped__")  # a reader is to find what was written, but not in a derivative
         returned = f(*with_leaves(args, positions, variables))
         (output,) = simplified(trace, [as_output(returned, trace, called(f))])
         if not output.inputs:
@@ -272,12 +273,12 @@ def argument_names(f: Callable[..., Any], count: int) -> list[str]:
 
 
 def surroundings(f: Callable[..., Any]) -> dict[str, Any]:
-    """The arrays that a function finds outside its arguments, by their names."""
+    """What a function finds outside its arguments, by name."""
     try:
         found = inspect.getclosurevars(inspect.unwrap(f))
     except TypeError:
         return {}
-    return {name: value for name, value in {**found.globals, **found.nonlocals}.items() if isinstance(value, np.ndarray)}
+    return {**found.globals, **found.nonlocals}
 
 
 class Table:
@@ -298,22 +299,24 @@ class Table:
         self, f: Callable[..., Any], output: Traced, inputs: dict[str, Traced], given: dict[str, Any]
     ) -> None:
         self.f, self.output, self.inputs = f, output, inputs
-        self.order: list[Any] = in_order([output])
+        self.order: list[Any] = list(in_order([output]))
         self.active = dependent(self.order, list(inputs.values()))
         self.hidden = hidden_parts(self.order)
         self.transparent = {
             id(node)
             for node in self.order
-            if node.primitive is p.ALIAS or node is not self.operation(node) or id(node) in self.hidden and node.shape
-            and not is_product(node)
+            if node.primitive is p.ALIAS
+            or (node.primitive is p.RESHAPE and (id(node) in self.hidden or self.operation(node) is not node))
         }
-        constants = [node for node in self.order if node.value is not None and node.shape]
+        constants: list[Any] = [node for node in self.order if node.value is not None and node.shape]
         steps = [node for node in self.order if node.inputs and id(node) not in self.hidden]
-        self.rows = [*inputs.values(), *constants, *steps]
+        self.rows: list[Any] = [*inputs.values(), *constants, *steps]
+        taken = {name.partition("[")[0] for name in inputs} | given.keys()
+        u, c = free_letter("uvst", taken), free_letter("cabk", taken)
         self.names = {id(node): name for name, node in inputs.items()}
-        self.names |= {id(node): given_name(node, given, f"c{k}") for k, node in enumerate(constants, start=1)}
-        self.names |= {id(node): f"u{k}" for k, node in enumerate(steps, start=1)}
-        self.names[id(output)] = output_name(f, {name.partition("[")[0] for name in inputs} | given.keys())
+        self.names |= {id(node): given_name(node.value, given, f"{c}{k}") for k, node in enumerate(constants, start=1)}
+        self.names |= {id(node): f"{u}{k}" for k, node in enumerate(steps, start=1)}
+        self.names[id(output)] = output_name(f, taken)
         for node in self.order:
             if id(node) in self.hidden and node.primitive is p.RESHAPE:
                 self.names[id(node)] = self.names[id(node.inputs[0])]
@@ -327,19 +330,20 @@ class Table:
         wanted += [local for found in partials.values() for _, _, local in found if local is not None]
         computed = make_runner(list(self.inputs.values()), wanted)(*values)
         array = {id(node): value if value.shape else value.item() for node, value in zip(wanted, computed, strict=True)}
+        array[id(None)] = None
         steps = tuple(
             Step(
                 self.names[id(node)],
                 self.expression(node) if node.inputs else "",
                 array[id(node)],
-                tuple(Partial(of, text, None if local is None else array[id(local)]) for of, text, local in partials[id(node)]),
-                array[id(products[id(node)])] if id(node) in products else None,
+                tuple(Partial(of, text, array[id(local)]) for of, text, local in partials[id(node)]),
+                array[id(products.get(id(node)))],
             )
             for node in self.rows
         )
         given = {id(node): self.names[id(node)] for node in self.rows if not node.inputs}
         return Explanation(
-            formula(self.output, given, CHARACTERS, self.transparent) or f"{called(self.f)}({', '.join(self.inputs)})",
+            formula(self.output, given, CHARACTERS, self.transparent) or f"f({', '.join(self.inputs)})",
             self.names[id(self.output)],
             "forward" if forward else "reverse",
             steps,
@@ -349,7 +353,8 @@ class Table:
 
     def operation(self, node: Traced) -> Any:
         """What is done in a row: where it is a product with a vector, the product before its shape is put right."""
-        return node.inputs[0] if node.inputs and id(node.inputs[0]) in self.hidden and is_product(node.inputs[0]) else node
+        first = node.inputs[0] if node.inputs else node
+        return first if is_product(first) and id(first) in self.hidden else node
 
     def expression(self, node: Traced) -> str:
         """What is done in a row, on operands that have rows of their own."""
@@ -399,7 +404,9 @@ class Table:
         return found
 
     def local_formula(self, local: Traced) -> str:
-        """A local derivative in terms of the rows' names."""
+        """A local derivative in terms of the rows' names; empty where it is a number."""
+        if local.value is not None:
+            return ""
         return self.names.get(id(local)) or formula(local, self.names, LOCAL_CHARACTERS) or ""
 
     def change(self, operation: Traced, source: Traced) -> str:
@@ -409,7 +416,9 @@ class Table:
             return f"d{name}"
         if operation.primitive in (p.MAX, p.MIN):
             return f"d{name} where {name} is {operation.primitive.name}imal"
-        return formula(operation, self.names | {id(source): f"d{name}"}) or operation.primitive.name
+        others = {id(each): "0" for each in operation.inputs} if operation.primitive is p.CONCATENATE else {}
+        names = self.names | others | {id(source): f"d{name}"}
+        return formula(operation, names, CHARACTERS, self.transparent) or operation.primitive.name
 
 
 def is_product(node: Node) -> bool:
@@ -417,7 +426,7 @@ def is_product(node: Node) -> bool:
 
 
 def hidden_parts(order: Sequence[Node]) -> set[int]:
-    """The ids of what a product with a vector is made of besides: the vector as a matrix, and the matrix that results."""
+    """The ids of what else a product with a vector is made of: the vector as a matrix, and the product as a matrix."""
     users: dict[int, list[Node]] = {}
     for node in order:
         for source in node.inputs:
@@ -425,9 +434,9 @@ def hidden_parts(order: Sequence[Node]) -> set[int]:
     hidden = set()
     for node in order:
         by = users.get(id(node), [])
-        if is_product(node) and len(by) == 1 and only_squeezes(by[0]):
-            hidden.add(id(node))
-        elif only_squeezes(node) and by and all(map(is_product, by)):
+        becomes_vector = is_product(node) and len(by) == 1 and only_squeezes(by[0])
+        was_vector = only_squeezes(node) and len(by) > 0 and all(map(is_product, by))
+        if becomes_vector or was_vector:
             hidden.add(id(node))
     return hidden
 
@@ -440,16 +449,22 @@ def only_squeezes(node: Node) -> bool:
     return before == after
 
 
-def given_name(node: Node, given: dict[str, Any], otherwise: str) -> str:
-    """What a constant array is called where it comes from."""
+def given_name(array: np.ndarray, given: dict[str, Any], otherwise: str) -> str:
+    """What a constant is called where it comes from."""
     for name, value in given.items():
-        if isinstance(value, np.ndarray) and value.shape == node.shape and np.array_equal(value, node.value):
+        if isinstance(value, np.ndarray) and value.shape == array.shape and np.array_equal(value, array):
             return name
     return otherwise
 
 
+def free_letter(letters: str, taken: set[str]) -> str:
+    """The first letter that, with a number behind it, names nothing yet."""
+    numbered = {name.rstrip("0123456789") for name in taken if name[-1:].isdigit()}
+    return next((letter for letter in letters if letter not in numbered), "step")
+
+
 def output_name(f: Callable[..., Any], taken: set[str]) -> str:
-    """The function's own name, or z."""
+    """The function's own name, or z where it has none or is the derivative of one."""
     own = called(f)
-    names = [own, "z", "result"] if own.isidentifier() else ["z", "result"]
+    names = ["z", "result"] if hasattr(f, "__wrapped__") or not own.isidentifier() else [own, "z", "result"]
     return next(name for name in names if name not in taken)

@@ -49,24 +49,25 @@ def formula(
     waiting = [node]
     while waiting:
         last = waiting[-1]
-        missing = [] if last is not node and id(last) in names else [s for s in last.inputs if id(s) not in known]
+        named = id(last) in names and last is not node
+        missing = [] if named else [source for source in last.inputs if id(source) not in known]
         if missing:
             waiting.extend(missing)
             continue
         waiting.pop()
-        if id(last) in transparent:
+        if named:
+            known[id(last)] = names[id(last)], ATOM
+        elif id(last) in transparent:
             known[id(last)] = known[id(last.inputs[0])]
         else:
-            known[id(last)] = written(last, known, names if last is not node else {})
+            known[id(last)] = written(last, known)
         if len(known[id(last)][0]) > limit:
             return None
     return known[id(node)][0]
 
 
-def written(node: Node, known: Mapping[int, Text], names: Mapping[int, str]) -> Text:
-    """A node by its name, as a constant, or as an operation on operands that are written already."""
-    if id(node) in names:
-        return names[id(node)], ATOM
+def written(node: Node, known: Mapping[int, Text]) -> Text:
+    """A constant, or an operation on operands that are written already."""
     if node.value is not None:
         text = in_short(node.value) if node.value.shape else number(node.value.item(), 12)
         return text, SIGN if text.startswith("-") else ATOM
@@ -128,12 +129,6 @@ def subscript(item: Any, rest: Iterator[str]) -> str:
     return str(item) if item is None or isinstance(item, (int, np.integer)) else next(rest)
 
 
-def transposed(node: Node, base: str, operands: list[str]) -> str:
-    """``base.T``, or the order of the axes."""
-    order = node.attributes["axes"]
-    return f"{base}.T" if order == tuple(range(len(order)))[::-1] else f"{base}.transpose{order}"
-
-
 #: Operations that are written in a way of their own: the node, its first operand in brackets if need be, all operands.
 PARTICULAR: dict[str, Callable[[Node, str, list[str]], str]] = {
     "astype": lambda node, base, operands: f"{node.dtype}({operands[0]})",
@@ -147,7 +142,10 @@ PARTICULAR: dict[str, Callable[[Node, str, list[str]], str]] = {
     ),
     "reshape": lambda node, base, operands: f"{base}.reshape{node.shape}",
     "scatter": lambda node, base, operands: f"scatter({', '.join(operands)}, {node.shape})",
-    "transpose": transposed,
+    "transpose": lambda node, base, operands: (
+        f"{base}.T" if node.attributes["axes"] == tuple(range(len(node.shape)))[::-1]
+        else f"{base}.transpose{node.attributes['axes']}"
+    ),
 }
 
 

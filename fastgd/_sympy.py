@@ -6,6 +6,7 @@ SymPy is an extra. This module imports it only where an object of SymPy's is alr
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
@@ -108,7 +109,7 @@ def as_function(expression: Any, symbols: Sequence[Any] | None = None) -> Callab
 
     def function(*values: Any) -> Any:
         given: Any = values[0] if len(values) == 1 < len(arguments) else values
-        if (given is not values and np.ndim(given) == 0) or len(given) != len(arguments):
+        if length(given) != len(arguments):
             raise TypeError(
                 f"the expression {expression} takes its symbols {names} one by one, or in one array of {len(arguments)}"
                 f"; got {len(values)} arguments"
@@ -119,6 +120,14 @@ def as_function(expression: Any, symbols: Sequence[Any] | None = None) -> Callab
     function.__name__ = function.__qualname__ = str(expression)
     function.__signature__ = signature(arguments)  # type: ignore[attr-defined]
     return function
+
+
+def length(values: Any) -> int:
+    """How many there are; 0 of a number."""
+    try:
+        return len(values)
+    except TypeError:
+        return 0
 
 
 def as_symbols(expression: Any, symbols: Sequence[Any] | None) -> list[Any]:
@@ -268,12 +277,15 @@ def as_expression(output: Node, symbols: Mapping[int, Any]) -> Any:
 
 
 def exactly(value: Any) -> Any:
-    """A constant as SymPy writes it: whole numbers without a point."""
+    """A constant as SymPy writes it: whole numbers, halves, quarters ... without a point."""
     import sympy
 
     if isinstance(value, bool):
         return sympy.true if value else sympy.false
-    return sympy.Integer(value) if value == value // 1 and abs(value) < 2**53 else sympy.Float(value)
+    if not math.isfinite(value):
+        return sympy.nan if math.isnan(value) else sympy.oo * int(math.copysign(1, value))
+    above, below = float(value).as_integer_ratio()
+    return sympy.Rational(above, below) if below <= 64 and abs(above) < 2**53 else sympy.Float(value)
 
 
 def expressions() -> dict[str, Callable[..., Any]]:

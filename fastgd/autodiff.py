@@ -18,6 +18,9 @@ Notes
 Arguments with respect to which is derived are Python numbers, float32 or float64 arrays, and nested lists, tuples and
 dicts of these. Python's integers count as floats; integer arrays are refused, since their gradient could not be added to
 them. Arrays that a function finds outside its arguments are read when the result is computed, and not written to.
+
+In place of a function a SymPy expression is taken: of its symbols one by one, in the order of their names, or of one
+array of them. ``sympy.Lambda((y, x), expression)`` has an order of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import numpy as np
 from fastgd import _functions  # noqa: F401  (enters the meanings of NumPy's functions)
 from fastgd import _primitives as p
 from fastgd._compiled import Compiled, as_result, compute, is_weak
+from fastgd._sympy import as_function, is_sympy
 from fastgd._traced import Trace, Traced, active_trace, refuse_leaked
 from fastgd._transform import (
     depends_on_inputs,
@@ -71,6 +75,15 @@ def positions_of(argnums: int | Sequence[int], n_args: int) -> tuple[int, ...]:
         if not isinstance(i, (int, np.integer)) or not -n_args <= i < n_args:
             raise ValueError(f"argnums={argnums!r}, but the function was called with {n_args} positional arguments")
     return tuple(int(i) % n_args for i in given)
+
+
+def as_callable(f: Any) -> Function:
+    """A function as it is, and a SymPy expression as one of its symbols."""
+    if is_sympy(f):
+        return as_function(f)
+    if not callable(f):
+        raise TypeError(f"f must be a function or a SymPy expression, got {f!r}")
+    return f
 
 
 def called(function: Any) -> str:
@@ -220,6 +233,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> value_and_grad(lambda w: np.sum(w**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -251,6 +265,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> grad(lambda x, y: x * y**2, argnums=(0, 1))(2.0, 3.0)
     (9.0, 12.0)
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -294,6 +309,7 @@ def derivative(f: Function) -> Function:
     >>> derivative(lambda x: (3*x**2 + 2*x + 1)**2)(2.0)
     476.0
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -348,6 +364,7 @@ def hessp(f: Function) -> Function:
     >>> hessp(lambda x: x[0]**2 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([4., 2.])
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -406,6 +423,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([[2., 0.],
            [0., 4.]])
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -480,4 +498,4 @@ def compile(f: Function) -> Compiled:  # noqa: A001  (in its module it is fastgd
     >>> fast(np.array([0.0, 1.0]))
     array([-0.        , -0.73575888])
     """
-    return Compiled(f)
+    return Compiled(as_callable(f))
