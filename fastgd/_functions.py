@@ -8,14 +8,14 @@ from __future__ import annotations
 import builtins
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastgd import _primitives as p
 from fastgd._primitives import as_operand, trace_of
-from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, Traced, is_constant
+from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, Traced
 
 __all__ = ["meaning"]
 
@@ -36,10 +36,7 @@ def node(value: Any, *others: Any) -> Traced:
     if type(value) is Traced:
         return value
     trace = trace_of((value, *others))
-    if isinstance(value, (int, float)) and not isinstance(value, (bool, np.generic)):
-        return trace.node_of(value)
-    operand = as_operand(trace, value)
-    return trace.node_of(operand)
+    return trace.node_of(as_operand(trace, value))
 
 
 def floating(x: Traced) -> Traced:
@@ -230,57 +227,6 @@ def matmul(a: Any, b: Any) -> Any:
 UFUNCS[np.matmul] = matmul
 
 
-@meaning(np.dot)
-def dot(a: Any, b: Any, out: Any = None) -> Any:
-    refuse_options("dot", out=out)
-    a, b = node(a, b), node(b, a)
-    if not (a.ndim and b.ndim):
-        return a * b
-    if b.ndim <= 2:
-        return matmul(a, b) if a.ndim <= 2 else tensordot(a, b, ((a.ndim - 1,), (0,)))
-    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 2,)))
-
-
-@meaning(np.vdot)
-def vdot(a: Any, b: Any) -> Any:
-    return matmul(ravel(node(a, b)), ravel(node(b, a)))
-
-
-@meaning(np.inner)
-def inner(a: Any, b: Any) -> Any:
-    a, b = node(a, b), node(b, a)
-    return tensordot(a, b, ((a.ndim - 1,), (b.ndim - 1,))) if a.ndim and b.ndim else a * b
-
-
-@meaning(np.outer)
-def outer(a: Any, b: Any, out: Any = None) -> Any:
-    refuse_options("outer", out=out)
-    a, b = ravel(node(a, b)), ravel(node(b, a))
-    return p.reshape(a, (*a.shape, 1)) * b
-
-
-@meaning(np.tensordot)
-def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
-    a, b = node(a, b), node(b, a)
-    if isinstance(axes, (int, np.integer)):
-        over_a, over_b = tuple(range(a.ndim - int(axes), a.ndim)), tuple(range(int(axes)))
-    else:
-        over_a, over_b = (
-            tuple(one_axis(i, x.ndim) for i in (given if isinstance(given, (tuple, list)) else (given,)))
-            for given, x in zip(axes, (a, b), strict=True)
-        )
-    if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
-        raise ValueError(f"np.tensordot of shapes {a.shape} and {b.shape} over axes {over_a} and {over_b}")
-    free_a = tuple([i for i in range(a.ndim) if i not in over_a])
-    free_b = tuple([i for i in range(b.ndim) if i not in over_b])
-    n = math.prod(a.shape[i] for i in over_a)
-    rows = tuple([a.shape[i] for i in free_a])
-    columns = tuple([b.shape[i] for i in free_b])
-    left = p.reshape(p.transpose(a, free_a + over_a), (math.prod(rows), n))
-    right = p.reshape(p.transpose(b, over_b + free_b), (n, math.prod(columns)))
-    return p.reshape(p.matmul2(left, right), rows + columns)
-
-
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
 
@@ -455,13 +401,10 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
 
 def nodes_of(arrays: Any) -> list[Traced]:
     """Nodes of one dtype: the one that NumPy would promote them to."""
-    trace = trace_of(tuple(arrays))
     nodes = [node(x, *arrays) for x in arrays]
-    (dtype, *_), _, _ = p.loop_dtypes(np.add, (p.kind_of(nodes[0]),) * 2)
-    for x in nodes:
-        dtype = np.promote_types(dtype, x.dtype) if not x.weak else dtype
-    _ = trace
-    return [p.astype(x, dtype) if x.dtype != dtype else x for x in nodes]
+    dtypes = [x.dtype for x in nodes if not x.weak]
+    dtype = np.result_type(*dtypes) if dtypes else nodes[0].dtype
+    return [p.astype(x, dtype) for x in nodes]
 
 
 @meaning(np.concatenate)
@@ -575,37 +518,6 @@ def enter_without_derivative(*functions: Callable[..., Any]) -> None:
 enter_without_derivative(np.argmax, np.argmin, np.argsort, np.any, np.all, np.count_nonzero, np.searchsorted)
 
 
-@meaning(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
-    """Vector norms, and the Frobenius norm of matrices; the derivative of the 2-norm is 0 at zero."""
-    x = floating(node(x))
-    if axis is None and ord is not None and x.ndim != 1:
-        if ord != "fro" or x.ndim != 2:
-            raise TypeError(f"np.linalg.norm of a traced value of {x.ndim} dimensions takes ord=None or 'fro', "
-                            f"got {ord!r}; or name an axis")
-        ord = None  # noqa: A001
-    axes = axes_of(x, axis)
-    if len(axes) > 1 and axis is not None and ord not in (None, "fro"):
-        raise TypeError(f"np.linalg.norm of a traced value takes ord=None or 'fro' for two axes, got {ord!r}")
-    if ord in (None, 2, "fro"):
-        return root_of_squares(p.sum_(p.square(x), axes, bool(keepdims)))
-    if ord == 1:
-        return p.sum_(p.absolute(x), axes, bool(keepdims))
-    if ord == math.inf:
-        return p.extreme(p.MAX, p.absolute(x), axes, bool(keepdims))
-    if ord == -math.inf:
-        return p.extreme(p.MIN, p.absolute(x), axes, bool(keepdims))
-    if isinstance(ord, (int, float)) and ord > 0:
-        return p.power(p.sum_(p.power(p.absolute(x), float(ord)), axes, bool(keepdims)), 1.0 / ord)
-    raise TypeError(f"np.linalg.norm of a traced value takes ord None, 'fro', a positive number or ±inf, got {ord!r}")
-
-
-def root_of_squares(total: Traced) -> Any:
-    """The square root of a sum of squares, whose derivative is 0 where all of them are."""
-    zero = p.equal(total, 0.0)
-    return p.where(zero, 0.0, p.sqrt(p.where(zero, 1.0, total)))
-
-
 def logsumexp(x: Any, axis: Any = None, keepdims: Any = False, base: float | None = None) -> Any:
     """log Σ exp x without overflow: the largest element is taken out, and has no part in derivatives."""
     x = floating(node(x))
@@ -626,4 +538,314 @@ UFUNC_METHODS[np.multiply, "reduce"] = lambda x, axis=0, dtype=None, keepdims=Fa
 UFUNC_METHODS[np.maximum, "reduce"] = lambda x, axis=0, keepdims=False, **_: max_(x, axis, keepdims=keepdims)
 UFUNC_METHODS[np.minimum, "reduce"] = lambda x, axis=0, keepdims=False, **_: min_(x, axis, keepdims=keepdims)
 
-__all__ += [name for name in FUNCTIONS if isinstance(name, str) and name.isidentifier()]
+
+# ---- along an axis ---------------------------------------------------------------------------------------------------
+
+
+def along(x: Traced, axis: int, key: Any) -> Any:
+    """The key along one axis."""
+    return index(x, (*(slice(None),) * axis, key))
+
+
+@meaning(np.cumsum)
+def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    refuse_options("cumsum", out=out)
+    x = node(a) if dtype is None else p.astype(node(a), dtype)
+    if axis is None:
+        x, axis = ravel(x), 0
+    return p.cumsum(x, one_axis(axis, x.ndim))
+
+
+@meaning(np.cumprod)
+def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    """By doubling: after step k each element is the product of 2^k (Hillis and Steele 1986), right where some are zero."""
+    refuse_options("cumprod", out=out)
+    x = node(a) if dtype is None else p.astype(node(a), dtype)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = one_axis(axis, x.ndim)
+    shift = 1
+    while shift < x.shape[axis]:
+        head = along(x, axis, slice(None, shift))
+        x = p.concatenate((head, along(x, axis, slice(shift, None)) * along(x, axis, slice(None, -shift))), axis)
+        shift *= 2
+    return x
+
+
+@meaning(np.diff)
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    refuse_options("diff", prepend=prepend, append=append)
+    x = node(a)
+    axis = one_axis(axis, x.ndim)
+    for _ in range(n):
+        x = along(x, axis, slice(1, None)) - along(x, axis, slice(None, -1))
+    return x
+
+
+@meaning(np.trapezoid)
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    values = node(y, x, dx)
+    axis = one_axis(axis, values.ndim)
+    if x is not None:
+        points = node(x, values)
+        width = diff(points, axis=axis if points.ndim == values.ndim else -1)
+        if points.ndim != values.ndim:
+            width = p.reshape(width, (*width.shape, *(1,) * (values.ndim - axis - 1)))
+    else:
+        width = dx
+    means = 0.5 * (along(values, axis, slice(1, None)) + along(values, axis, slice(None, -1)))
+    return sum_(means * width, axis)
+
+
+@meaning(np.flip, np.flipud, np.fliplr)
+def flip(m: Any, axis: Any = None) -> Any:
+    x = node(m)
+    for i in axes_of(x, axis):
+        x = p.flip(x, i)
+    return x
+
+
+FUNCTIONS[np.flipud] = lambda m: p.flip(node(m), 0)
+FUNCTIONS[np.fliplr] = lambda m: p.flip(node(m), 1)
+
+
+@meaning(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    x = node(a)
+    if axis is None:
+        return p.reshape(roll(ravel(x), shift, 0), x.shape)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,)
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    for by, i in zip(shifts * (len(axes) if len(shifts) == 1 else 1), axes, strict=True):
+        i = one_axis(i, x.ndim)
+        by = operator.index(by) % x.shape[i] if x.shape[i] else 0
+        if by:
+            x = p.concatenate((along(x, i, slice(-by, None)), along(x, i, slice(None, -by))), i)
+    return x
+
+
+@meaning(np.tile)
+def tile(A: Any, reps: Any) -> Any:
+    x = node(A)
+    counts = tuple(reps) if isinstance(reps, (tuple, list)) else (operator.index(reps),)
+    x = at_least(x, len(counts))
+    counts = (1,) * (x.ndim - len(counts)) + counts
+    apart = p.reshape(x, tuple([n for length in x.shape for n in (1, length)]))
+    repeated = p.broadcast_to(apart, tuple([n for pair in zip(counts, x.shape, strict=True) for n in pair]))
+    return p.reshape(repeated, tuple([m * n for m, n in zip(counts, x.shape, strict=True)]))
+
+
+@meaning(np.repeat)
+def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
+    x = node(a)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = one_axis(axis, x.ndim)
+    return along(x, axis, np.repeat(np.arange(x.shape[axis]), repeats))
+
+
+@meaning(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    x = node(ary)
+    axis = one_axis(axis, x.ndim)
+    parts = np.array_split(np.arange(x.shape[axis]), indices_or_sections)
+    return [along(x, axis, slice(int(i[0]), int(i[-1]) + 1) if len(i) else slice(0, 0)) for i in parts]
+
+
+@meaning(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    x = node(ary)
+    n = x.shape[one_axis(axis, x.ndim)]
+    if isinstance(indices_or_sections, (int, np.integer)) and n % indices_or_sections:
+        raise ValueError(f"np.split: {indices_or_sections} parts of {n} elements are not equal")
+    return array_split(x, indices_or_sections, axis)
+
+
+@meaning(np.take_along_axis)
+def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
+    x = node(arr, indices)
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = one_axis(axis, x.ndim)
+    grids = np.ogrid[tuple(slice(n) for n in x.shape)]
+    return index(x, tuple([indices if i == axis else grids[i] for i in range(x.ndim)]))
+
+
+@meaning(np.sort)
+def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    x = node(a)
+    if axis is None:
+        x, axis = ravel(x), 0
+    return take_along_axis(x, p.without_derivative(np.argsort, x, axis=axis, kind="stable"), axis)
+
+
+@meaning(np.median)
+def median(a: Any, axis: Any = None, out: Any = None, overwrite_input: bool = False, keepdims: Any = False) -> Any:
+    refuse_options("median", out=out)
+    x = floating(node(a))
+    axes = axes_of(x, axis)
+    rest = tuple([i for i in range(x.ndim) if i not in axes])
+    n = count(x, axes)
+    flat = sort(p.reshape(p.transpose(x, rest + axes), (*(x.shape[i] for i in rest), n)))
+    middle = 0.5 * (flat[..., (n - 1) // 2] + flat[..., n // 2])
+    return p.reshape(middle, p.reduced_shape(x.shape, axes, truth(keepdims)))
+
+
+# ---- diagonals -------------------------------------------------------------------------------------------------------
+
+
+@meaning(np.diagonal)
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    x = node(a)
+    i, j = one_axis(axis1, x.ndim), one_axis(axis2, x.ndim)
+    x = p.transpose(x, (*(k for k in range(x.ndim) if k not in (i, j)), i, j))
+    rows, columns = on_diagonal(x.shape[-2], x.shape[-1], offset)
+    return x[..., rows, columns]
+
+
+def on_diagonal(n: int, m: int, offset: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a diagonal of a matrix."""
+    rows = np.arange(builtins.max(0, -offset), builtins.min(n, m - offset))
+    return rows, rows + offset
+
+
+@meaning(np.trace)
+def trace(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
+    refuse_options("trace", out=out)
+    return sum_(diagonal(a, offset, axis1, axis2), -1, dtype)
+
+
+@meaning(np.diag)
+def diag(v: Any, k: int = 0) -> Any:
+    x = node(v)
+    if x.ndim == 2:
+        return diagonal(x, k)
+    if x.ndim != 1:
+        raise ValueError(f"np.diag takes a vector or a matrix, got shape {x.shape}")
+    n = x.shape[0] + abs(k)
+    rows, columns = on_diagonal(n, n, k)
+    indices = (x.tracer.constant(rows), x.tracer.constant(columns))
+    return p.scatter(x, (p.SLOT, p.SLOT), indices, (n, n))
+
+
+@meaning(np.tril)
+def tril(m: Any, k: int = 0) -> Any:
+    x = node(m)
+    return p.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, x.tracer.constant(0, x.dtype))
+
+
+@meaning(np.triu)
+def triu(m: Any, k: int = 0) -> Any:
+    x = node(m)
+    return p.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), x.tracer.constant(0, x.dtype), x)
+
+
+# ---- put together ----------------------------------------------------------------------------------------------------
+
+
+@meaning(np.select)
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    out = default
+    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
+        out = p.where(condition, choice, out)
+    return out
+
+
+@meaning(np.sinc)
+def sinc(x: Any) -> Any:
+    """sin(πx)/πx; near 0 the first terms of its series, for whose derivatives nothing cancels."""
+    x = floating(node(x))
+    y = math.pi * x
+    near = p.less(p.absolute(y), 0.05)
+    safe = p.where(near, 1.0, y)
+    square = p.square(p.where(near, y, 0.0))
+    series = 1 - square / 6 * (1 - square / 20 * (1 - square / 42 * (1 - square / 72 * (1 - square / 110))))
+    return p.where(near, series, p.sin(safe) / safe)
+
+
+@meaning(np.nan_to_num)
+def nan_to_num(x: Any, copy: bool = True, nan: float = 0.0, posinf: Any = None, neginf: Any = None) -> Any:
+    x = node(x)
+    largest = float(np.finfo(x.dtype).max)
+    x = p.where(p.isnan(x), nan, x)
+    x = p.where(p.equal(x, math.inf), largest if posinf is None else posinf, x)
+    return p.where(p.equal(x, -math.inf), -largest if neginf is None else neginf, x)
+
+
+@meaning(np.nansum)
+def nansum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    x = node(a)
+    return sum_(p.where(p.isnan(x), 0.0, x), axis, dtype, out, keepdims)
+
+
+@meaning(np.nanmean)
+def nanmean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    x = node(a)
+    present = sum_(p.astype(p.logical_not(p.isnan(x)), x.dtype), axis, keepdims=keepdims)
+    return nansum(x, axis, dtype, out, keepdims) / present
+
+
+@meaning(np.polyval)
+def polyval(p_: Any, x: Any) -> Any:
+    """Horner's rule, for coefficients from the highest power down."""
+    total: Any = 0.0
+    for coefficient in p_:
+        total = total * x + coefficient
+    return total
+
+
+@meaning(np.round)
+def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    refuse_options("round", out=out)
+    x = node(a)
+    return p.rint(x) if decimals == 0 else p.rint(x * 10.0**decimals) / 10.0**decimals
+
+
+@meaning(np.isclose)
+def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    a, b = node(a, b), node(b, a)
+    near = p.less_equal(p.absolute(a - b), atol + rtol * p.absolute(b))
+    near = p.logical_or(p.logical_and(near, p.isfinite(b)), p.equal(a, b))
+    return p.logical_or(near, p.logical_and(p.isnan(a), p.isnan(b))) if equal_nan else near
+
+
+@meaning(np.allclose)
+def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
+    return FUNCTIONS[np.all](isclose(a, b, rtol, atol, equal_nan))
+
+
+def filled(value: float) -> Callable[..., Any]:
+    """A function that makes arrays like another one, which depend on its shape and dtype alone."""
+
+    def like(a: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None, **_: Any) -> Any:
+        x = node(a)
+        return np.full(x.shape if shape is None else shape, value, x.dtype if dtype is None else dtype)
+
+    return like
+
+
+FUNCTIONS[np.zeros_like] = FUNCTIONS[np.empty_like] = filled(0)
+FUNCTIONS[np.ones_like] = filled(1)
+
+
+@meaning(np.full_like)
+def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+    trace = trace_of((fill_value, a))
+    value = trace.node_of(as_operand(trace, fill_value))
+    like = a if shape is None else None
+    value = p.astype(value, (a.dtype if dtype is None else dtype))
+    return p.broadcast_to(value, like.shape if like is not None else tuple(shape))
+
+
+def refuse_in_place(name: str, instead: str) -> Callable[..., Any]:
+    """A method that writes into its array."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise TypeError(f"a traced value cannot be written into by {name}; use {instead}")
+
+    return refuse
+
+
+FUNCTIONS["ndarray.fill"] = refuse_in_place("fill", "np.full_like")
+FUNCTIONS["ndarray.sort"] = refuse_in_place("sort", "np.sort")
+

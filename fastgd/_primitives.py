@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastgd._graph import CALL, ELEMENTWISE, MATMUL, SUM, Primitive
 from fastgd._simplify import SIMPLER
-from fastgd._traced import BOOL, FLOAT64, UFUNCS, Trace, Traced, active_trace, is_constant, refuse_leaked
+from fastgd._traced import BOOL, FLOAT64, UFUNCS, Trace, Traced, active_trace, holds_traced
 
 Shape = tuple[int, ...]
 Axes = tuple[int, ...]
@@ -24,17 +24,33 @@ Axes = tuple[int, ...]
 # ---- elementwise -----------------------------------------------------------------------------------------------------
 
 
+class Loop(NamedTuple):
+    """A ufunc's loop for operands of certain kinds: the dtypes it takes and returns, and the kind of the result."""
+
+    takes: tuple[np.dtype[Any], ...]
+    result: np.dtype[Any]
+    weak: bool
+
+
 @functools.cache
-def loop_dtypes(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[tuple[np.dtype[Any], ...], np.dtype[Any], bool]:
-    """The dtypes of a ufunc's loop for operands of these dtypes or Python types, and whether the result is weak."""
-    weak = all(isinstance(kind, type) for kind in kinds)
-    given = tuple(FLOAT64 if kind is float else np.dtype(kind) for kind in kinds) if weak else kinds
+def loop_of(ufunc: np.ufunc, *kinds: str) -> Loop:
+    """The loop for operands of these kinds: a dtype's character, or "float" and "int" for what is weak."""
+    weak = all(kind in PYTHON_TYPES for kind in kinds)
+    given = [
+        (FLOAT64 if kind == "float" else INTEGER) if weak else PYTHON_TYPES[kind] if kind in PYTHON_TYPES
+        else np.dtype(kind)
+        for kind in kinds
+    ]
     try:
-        *dtypes, result = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))[: ufunc.nin + 1]
+        dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))      # type: ignore[arg-type]
     except TypeError:
-        names = ", ".join(str(getattr(kind, "__name__", kind)) for kind in kinds)
-        raise TypeError(f"np.{ufunc.__name__} is not defined on a traced value of dtypes {names}") from None
-    return tuple(dtypes), result, weak and result.kind == "f"
+        names = ", ".join(PYTHON_TYPES[kind].__name__ if kind in PYTHON_TYPES else np.dtype(kind).name for kind in kinds)
+        raise TypeError(f"np.{ufunc.__name__} is not defined on values of type {names}") from None
+    return Loop(dtypes[: ufunc.nin], dtypes[ufunc.nin], weak and dtypes[ufunc.nin].kind == "f")
+
+
+PYTHON_TYPES = {"float": float, "int": int}
+INTEGER = np.dtype(np.int64)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -51,36 +67,78 @@ def trace_of(operands: Sequence[Any]) -> Trace:
     for operand in operands:
         if isinstance(operand, Traced):
             return operand.tracer
-        if isinstance(operand, (list, tuple)) and operand:
-            try:
-                return trace_of(operand)
-            except LookupError:
-                continue
+        if isinstance(operand, (list, tuple)) and holds_traced(operand):
+            return trace_of(operand)
     trace = active_trace()
     if trace is None:
-        raise LookupError("no traced value among the operands")
+        raise AssertionError("no traced value among the operands")
     return trace
 
 
-def kind_of(operand: Any) -> Any:
-    """What decides about dtypes: a Python type of what is weak, else a dtype."""
+def kind_of(operand: Any) -> str:
+    """What decides about dtypes: "float" and "int" for what is weak, else the dtype's character."""
     if type(operand) is Traced:
-        return float if operand.weak else operand.dtype
-    return type(operand) if type(operand) in (float, int) else operand.dtype
+        return operand.kind
+    return "float" if type(operand) is float else "int" if type(operand) is int else operand.dtype.char
 
 
-def elementwise(primitive: Primitive, *operands: Any) -> Any:
-    """A ufunc on operands of which one is traced at least; others are numbers and arrays."""
-    trace = trace_of(operands)
-    operands = tuple(
-        operand if type(operand) in (Traced, float, int) else as_operand(trace, operand) for operand in operands
-    )
-    dtypes, dtype, weak = loop_dtypes(primitive.ufunc, tuple([kind_of(operand) for operand in operands]))
-    nodes = tuple([
-        operand if type(operand) is Traced and operand.dtype is needed else cast(trace, operand, needed)
-        for operand, needed in zip(operands, dtypes, strict=True)
-    ])
-    return elementwise_node(trace, primitive, nodes, dtype, weak)
+def ufunc_builder(ufunc: np.ufunc) -> Callable[..., Any]:
+    """A ufunc as an operation of graphs, entered into `UFUNCS`."""
+    primitive = Primitive(ufunc.__name__, ELEMENTWISE, ufunc, ufunc)
+    build = unary_builder(primitive, ufunc) if ufunc.nin == 1 else binary_builder(primitive, ufunc)
+    UFUNCS[ufunc] = build
+    return build
+
+
+def unary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
+    """What makes the node of a ufunc of one operand."""
+    rule = SIMPLER.get(primitive.name)
+
+    def build(x: Any) -> Any:
+        if type(x) is not Traced:
+            trace = trace_of((x,))
+            x = trace.node_of(as_operand(trace, x))
+        loop = loop_of(ufunc, x.kind)
+        if x.dtype != loop.takes[0]:
+            x = astype(x, loop.takes[0])
+        if x.value is not None or x.primitive is BROADCAST:
+            return elementwise_node(x.tracer, primitive, (x,), loop.result, loop.weak)
+        if rule is not None:
+            simpler = rule(x)
+            if simpler is not None:
+                return simpler
+        return x.tracer.make(primitive, (x,), x.shape, loop.result, None, None, loop.weak)
+
+    return build
+
+
+def binary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
+    """What makes the node of a ufunc of two operands."""
+    rule = SIMPLER.get(primitive.name)
+
+    def build(a: Any, b: Any) -> Any:
+        trace = a.tracer if type(a) is Traced else b.tracer if type(b) is Traced else trace_of((a, b))
+        if type(a) is not Traced and type(a) is not float:
+            a = as_operand(trace, a)
+        if type(b) is not Traced and type(b) is not float:
+            b = as_operand(trace, b)
+        takes, result, weak = loop_of(ufunc, kind_of(a), kind_of(b))
+        if type(a) is not Traced or a.dtype != takes[0]:
+            a = cast(trace, a, takes[0], weak)
+        if type(b) is not Traced or b.dtype != takes[1]:
+            b = cast(trace, b, takes[1], weak)
+        if (a.value is not None and b.value is not None) or a.primitive is BROADCAST or b.primitive is BROADCAST:
+            return elementwise_node(trace, primitive, (a, b), result, weak)
+        shape = a.shape
+        if b.shape != shape and b.shape:
+            shape = broadcast_shape(shape, b.shape) if shape else b.shape
+        if rule is not None:
+            simpler = rule(a, b)
+            if simpler is not None:
+                return broadcast_to(simpler, shape)
+        return trace.make(primitive, (a, b), shape, result, None, None, weak)
+
+    return build
 
 
 def elementwise_node(
@@ -89,25 +147,33 @@ def elementwise_node(
 ) -> Any:
     """The node of an elementwise operation on nodes of the right dtypes."""
     shapes = [node.shape for node in nodes]
-    shape = shapes[0] if len(shapes) == 1 or all(s == shapes[0] for s in shapes) else broadcast_shape(*shapes)
+    shape = shapes[0] if len(shapes) == 1 else broadcast_shape(*shapes)
     for node in nodes:
         if node.primitive is BROADCAST:
-            bare = tuple(node.inputs[0] if node.primitive is BROADCAST else node for node in nodes)
+            bare = tuple([node.inputs[0] if node.primitive is BROADCAST else node for node in nodes])
             return broadcast_to(elementwise_node(trace, primitive, bare, dtype, weak, attributes, key), shape)
     if all(node.value is not None for node in nodes):
         with np.errstate(all="ignore"):
-            value = primitive.apply(*(node.value for node in nodes), **(attributes or {}))
+            value = evaluate(primitive, [node.value for node in nodes], attributes or {})
         return trace.constant(value, dtype, weak)
     rule = SIMPLER.get(primitive.name)
     if rule is not None and trace.simplifies:
         simpler = rule(*nodes)
-        if simpler is not None and simpler.dtype == dtype:
+        if simpler is not None:
             return broadcast_to(simpler, shape)
     return trace.make(primitive, nodes, shape, dtype, attributes, key, weak)
 
 
+def evaluate(primitive: Primitive, values: Sequence[Any], attributes: dict[str, Any]) -> Any:
+    """An operation on arrays."""
+    assert primitive.apply is not None
+    return primitive.apply(*values, **attributes)
+
+
 def as_operand(trace: Trace, value: Any) -> Any:
-    """What a user gave as an operand: a Python number, a NumPy number, an array, a list."""
+    """What a user gave as an operand: Python's numbers as they are, all else as a node."""
+    if type(value) in (Traced, float, int):
+        return value
     if isinstance(value, (bool, np.bool_)):
         return trace.constant(value, BOOL)
     if isinstance(value, (complex, np.complexfloating)):
@@ -117,11 +183,9 @@ def as_operand(trace: Trace, value: Any) -> Any:
     return trace.node_of(value)
 
 
-def cast(trace: Trace, operand: Any, dtype: np.dtype[Any]) -> Traced:
+def cast(trace: Trace, operand: Any, dtype: np.dtype[Any], weak: bool = False) -> Traced:
     """An operand as a node of this dtype."""
-    if type(operand) is not Traced:
-        return trace.constant(operand, dtype, weak=type(operand) is float)
-    return astype(operand, dtype)
+    return astype(operand, dtype) if type(operand) is Traced else trace.number(operand, dtype, weak)
 
 
 def apply_astype(array: Any, dtype: np.dtype[Any]) -> Any:
@@ -149,21 +213,10 @@ def astype(node: Traced, dtype: Any) -> Any:
 def where(condition: Any, a: Any, b: Any) -> Any:
     """``a`` where the condition holds, else ``b``."""
     trace = trace_of((condition, a, b))
-    condition, a, b = (
-        operand if type(operand) in (Traced, float, int) else as_operand(trace, operand)
-        for operand in (condition, a, b)
-    )
-    (dtype, _), _, weak = loop_dtypes(np.add, (kind_of(a), kind_of(b)))
-    nodes = (cast(trace, condition, BOOL), cast(trace, a, dtype), cast(trace, b, dtype))
+    condition, a, b = (as_operand(trace, operand) for operand in (condition, a, b))
+    _, dtype, weak = loop_of(np.add, kind_of(a), kind_of(b))
+    nodes = (cast(trace, condition, BOOL), cast(trace, a, dtype, weak), cast(trace, b, dtype, weak))
     return elementwise_node(trace, WHERE, nodes, dtype, weak)
-
-
-def ufunc_builder(ufunc: np.ufunc) -> Callable[..., Any]:
-    """A ufunc as an operation of graphs, entered into `UFUNCS`."""
-    primitive = Primitive(ufunc.__name__, ELEMENTWISE, ufunc, ufunc)
-    build = functools.partial(elementwise, primitive)
-    UFUNCS[ufunc] = build
-    return build
 
 
 add, subtract, multiply, divide = map(ufunc_builder, (np.add, np.subtract, np.multiply, np.divide))
@@ -208,7 +261,7 @@ def call_node(
     trace = nodes[0].tracer
     attributes = attributes or {}
     if all(node.value is not None for node in nodes):
-        return trace.constant(primitive.apply(*(node.value for node in nodes), **attributes), dtype)
+        return trace.constant(evaluate(primitive, [node.value for node in nodes], attributes), dtype)
     key = tuple([repr(value) for value in attributes.values()])
     weak = primitive in KEEP_WEAK and nodes[0].weak
     return trace.make(primitive, nodes, shape, dtype, attributes, key, weak)
@@ -346,10 +399,10 @@ def matmul2(a: Traced, b: Traced) -> Any:
     """NumPy's matmul of nodes of two and more dimensions."""
     if a.shape[-1] != b.shape[-2]:
         raise ValueError(f"matmul of shapes {a.shape} and {b.shape}: {a.shape[-1]} columns meet {b.shape[-2]} rows")
-    dtypes, dtype, weak = loop_dtypes(np.matmul, (kind_of(a), kind_of(b)))
+    dtypes, dtype, weak = loop_of(np.matmul, a.kind, b.kind)
     a, b = (node if node.dtype == needed else astype(node, needed) for node, needed in zip((a, b), dtypes, strict=True))
     shape = (*broadcast_shape(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
-    if is_constant(a) and is_constant(b):
+    if a.value is not None and b.value is not None:
         return a.tracer.constant(np.matmul(a.value, b.value), dtype)
     return a.tracer.make(MATMUL_PRIMITIVE, (a, b), shape, dtype, None, None, weak)
 
@@ -425,6 +478,23 @@ def concatenate(nodes: Sequence[Traced], axis: int) -> Any:
 # ---- order -----------------------------------------------------------------------------------------------------------
 
 
+def apply_cumsum(array: Any, axis: int) -> Any:
+    return np.cumsum(array, axis)
+
+
+CUMSUM = Primitive("cumsum", CALL, apply_cumsum)
+
+
+def cumsum(node: Traced, axis: int) -> Any:
+    """Sums of the elements up to each along an axis."""
+    return call_node(CUMSUM, (node,), node.shape, node.dtype, {"axis": axis})
+
+
+def flip(node: Traced, axis: int) -> Any:
+    """An axis in reverse."""
+    return index(node, (*(slice(None),) * axis, slice(None, None, -1)))
+
+
 def apply_max(array: Any, axis: Axes, keepdims: bool) -> Any:
     return np.max(array, axis=axis, keepdims=keepdims)
 
@@ -484,7 +554,3 @@ def again(node: Traced, inputs: tuple[Traced, ...]) -> Any:
     if primitive is STOP:
         return stop_gradient(inputs[0])
     return call_node(primitive, inputs, node.shape, node.dtype, node.attributes)
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]
-_ = refuse_leaked

@@ -221,6 +221,14 @@ def _matmul_gradient(node: Traced, g: Any, i: int) -> Any:
 LINEAR_RULES[p.MATMUL_PRIMITIVE] = (_matmul_tangent, _matmul_gradient)
 
 
+def _cumsum_gradient(node: Traced, g: Any, _: int) -> Any:
+    axis = node.attributes["axis"]
+    return p.flip(p.cumsum(p.flip(g, axis), axis), axis)
+
+
+LINEAR_RULES[p.CUMSUM] = (same_again, _cumsum_gradient)
+
+
 def swapped(node: Traced) -> Any:
     """The last two axes exchanged."""
     axes = (*range(node.ndim - 2), node.ndim - 1, node.ndim - 2)

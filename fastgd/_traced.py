@@ -10,9 +10,10 @@ Two things happen while nodes are made: equal operations on equal operands becom
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -32,6 +33,8 @@ CONSTANT_PRIMITIVE = Primitive("constant", CONSTANT)
 FLOAT64, BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 #: Arrays of at most so many bytes are copied when they enter a graph: code may write into its arrays as it goes on.
 COPIED_BYTES = 1 << 16
+#: Arrays of at most so many bytes are one node if they are equal.
+COMPARED_BYTES = 256
 
 #: Operations whose operands may be exchanged.
 COMMUTATIVE = frozenset({"add", "multiply", "maximum", "minimum", "equal", "not_equal", "hypot", "logaddexp"})
@@ -101,26 +104,31 @@ class Trace:
         self.values[id(node)] = value
         return node
 
+    def number(self, value: float, dtype: np.dtype[Any], weak: bool) -> Traced:
+        """A Python number in this dtype."""
+        kind = "float" if weak else dtype.char
+        key = (value, kind, math.copysign(1.0, value)) if value == 0 else (value, kind)
+        node = self.nodes.get(key)
+        if node is None:
+            node = self.nodes[key] = self.constant(value, dtype, weak)
+        return node
+
     def constant(self, value: Any, dtype: np.dtype[Any] | None = None, weak: bool = False) -> Traced:
-        """A node that holds this value."""
+        """A node that holds this value: a copy, unless it is large."""
         array = np.asarray(value, dtype)
-        if array.dtype.kind not in "buif":
-            raise TypeError(f"a traced value meets an array of dtype {array.dtype}; derivatives are of real numbers")
-        key: Any = None
-        if array.nbytes <= COPIED_BYTES:
-            key = (CONSTANT, array.dtype.char, array.shape, array.tobytes() if array.nbytes <= 1024 else id(array), weak)
-            if array.nbytes > 1024:
-                key = None
-        else:
-            key = (CONSTANT, id(array), array.strides)
-        if key is not None and (node := self.nodes.get(key)) is not None:
-            return node
+        if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
+            raise TypeError(f"a traced value meets an array of dtype {array.dtype}; derivatives are of real numbers, "
+                            "float64 at most")
         if self.ended:
             refuse_leaked()
-        if array.nbytes <= COPIED_BYTES:
-            array = array.copy()
-        node = Traced(CONSTANT_PRIMITIVE, (), array.shape, array.dtype, None, array, self, weak)
-        self.nodes[key or (CONSTANT, id(node))] = node
+        small = array.nbytes <= COPIED_BYTES
+        key: Any = (CONSTANT, array.dtype.char, array.shape, weak, array.tobytes()) if array.nbytes <= COMPARED_BYTES \
+            else (CONSTANT, id(array), weak)
+        node = None if small and array.nbytes > COMPARED_BYTES else self.nodes.get(key)
+        if node is None:
+            held = array.copy() if small else array
+            node = Traced(CONSTANT_PRIMITIVE, (), array.shape, array.dtype, None, held, self, weak)
+            self.nodes[key] = node
         return node
 
     def node_of(self, value: Any, weak_dtype: np.dtype[Any] = FLOAT64) -> Traced:
@@ -206,8 +214,21 @@ class Traced(Node):
     ``weak`` values came from Python's numbers alone and take on the dtype of what they meet, as those do.
     """
 
-    __slots__ = ("tracer", "weak")
+    __slots__ = ("kind", "tracer", "weak")
     __hash__ = object.__hash__
+
+    if TYPE_CHECKING:       # operators and methods are attached below
+        inputs: tuple[Traced, ...]      # type: ignore[assignment]
+
+        def __add__(self, other: Any) -> Any: ...
+        def __radd__(self, other: Any) -> Any: ...
+        def __sub__(self, other: Any) -> Any: ...
+        def __rsub__(self, other: Any) -> Any: ...
+        def __mul__(self, other: Any) -> Any: ...
+        def __rmul__(self, other: Any) -> Any: ...
+        def __truediv__(self, other: Any) -> Any: ...
+        def __rtruediv__(self, other: Any) -> Any: ...
+        def __pow__(self, other: Any) -> Any: ...
 
     def __init__(
         self, primitive: Primitive, inputs: tuple[Traced, ...], shape: tuple[int, ...], dtype: np.dtype[Any],
@@ -215,6 +236,7 @@ class Traced(Node):
     ) -> None:
         self.primitive, self.inputs, self.shape, self.dtype = primitive, inputs, shape, dtype
         self.attributes, self.value, self.tracer, self.weak = attributes or {}, value, trace, weak
+        self.kind = "float" if weak else dtype.char
 
     # ---- NumPy's protocols ------------------------------------------------------------------------------------------
 
@@ -366,59 +388,52 @@ class Traced(Node):
         return UFUNCS[np.invert](self)
 
 
-def operator(ufunc: np.ufunc, swapped: bool = False) -> Any:
-    """A binary operator of traced values."""
-
-    def forward(self: Traced, other: Any) -> Any:
-        if other is None or isinstance(other, (str, dict, set)):
-            return NotImplemented
-        return UFUNCS[ufunc](self, other)
-
-    def backward(self: Traced, other: Any) -> Any:
-        if other is None or isinstance(other, (str, dict, set)):
-            return NotImplemented
-        return UFUNCS[ufunc](other, self)
-
-    return backward if swapped else forward
+def swapped(build: Callable[[Any, Any], Any]) -> Any:
+    """A binary operator with its operands exchanged, for the right-hand one's method."""
+    return lambda self, other: build(other, self)
 
 
-def method(function: Any) -> Any:
-    """A NumPy function as the method of the same name."""
+def comparison(build: Callable[[Any, Any], Any]) -> Any:
+    """An operator that leaves what is no number to Python, as ``x == None``."""
+    return lambda self, other: NotImplemented if other is None or isinstance(other, str) else build(self, other)
+
+
+def method(handler: Callable[..., Any], name: str) -> Any:
+    """What a NumPy function means, as the method of the same name."""
 
     def call(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        return FUNCTIONS[function](self, *args, **kwargs)
+        return handler(self, *args, **kwargs)
 
-    name = function if isinstance(function, str) else function.__name__
-    call.__doc__ = f"``np.{name}``, or ndarray's method of this name, on a traced value."
+    call.__doc__ = f"ndarray's method {name}, on a traced value."
     return call
 
 
-OPERATORS = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.true_divide, "pow": "power operator",
-    "matmul": np.matmul, "mod": np.remainder, "floordiv": np.floor_divide,
-    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-}
-COMPARISONS = {
-    "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal,
-}
+#: Python's names of operators: (name, ufunc).
+OPERATORS = (
+    ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("truediv", np.true_divide), ("pow", "power operator"),
+    ("matmul", np.matmul), ("mod", np.remainder), ("floordiv", np.floor_divide), ("and", np.bitwise_and),
+    ("or", np.bitwise_or), ("xor", np.bitwise_xor),
+)
+COMPARISONS = (
+    ("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal), ("eq", np.equal),
+    ("ne", np.not_equal),
+)
 METHODS = (
-    np.sum, np.mean, np.prod, np.max, np.min, np.var, np.std, np.cumsum, np.cumprod, np.dot, np.transpose,
-    np.swapaxes, np.squeeze, np.ravel, np.repeat, np.take, np.trace, np.diagonal, np.clip, np.argmax, np.argmin,
-    np.argsort, np.any, np.all, np.ptp, np.nonzero, np.round,
+    np.sum, np.mean, np.prod, np.max, np.min, np.var, np.std, np.cumsum, np.cumprod, np.dot, np.swapaxes, np.squeeze,
+    np.ravel, np.repeat, np.take, np.trace, np.diagonal, np.clip, np.argmax, np.argmin, np.argsort, np.any, np.all,
+    np.nonzero, np.round, np.searchsorted,
+    "reshape", "transpose", "astype", "copy", "flatten", "conj", "conjugate", "fill", "sort",
 )
 
 
 def attach_operators() -> None:
-    """Give `Traced` the operators and methods of arrays."""
-    for name, ufunc in OPERATORS.items():
-        setattr(Traced, f"__{name}__", operator(ufunc))         # type: ignore[arg-type]
-        setattr(Traced, f"__r{name}__", operator(ufunc, swapped=True))      # type: ignore[arg-type]
-    for name, ufunc in COMPARISONS.items():
-        setattr(Traced, f"__{name}__", operator(ufunc))
+    """Give `Traced` the operators and methods of arrays, once `UFUNCS` and `FUNCTIONS` are filled."""
+    for name, ufunc in OPERATORS:
+        build = UFUNCS[ufunc]       # type: ignore[index]
+        setattr(Traced, f"__{name}__", lambda self, other, build=build: build(self, other))
+        setattr(Traced, f"__r{name}__", swapped(build))
+    for name, ufunc in COMPARISONS:
+        setattr(Traced, f"__{name}__", comparison(UFUNCS[ufunc]))
     for function in METHODS:
-        setattr(Traced, function.__name__, method(function))
-    for name in ("reshape", "transpose", "astype", "copy", "flatten", "conj", "fill", "sort", "conjugate"):
-        setattr(Traced, name, method(f"ndarray.{name}"))
-
-
-attach_operators()
+        name = function if isinstance(function, str) else function.__name__
+        setattr(Traced, name, method(FUNCTIONS.get(f"ndarray.{name}") or FUNCTIONS[function], name))

@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 
-from fastgd import _functions  # noqa: F401  (enters the meanings of NumPy's functions)
+from fastgd import _linear_algebra  # noqa: F401  (enters the meanings of NumPy's functions)
 from fastgd import _primitives as p
 from fastgd._compiled import Compiled, as_result, compute, is_weak
 from fastgd._sympy import as_function, is_sympy
-from fastgd._traced import Trace, Traced, active_trace, refuse_leaked
+from fastgd._traced import Trace, Traced, active_trace, attach_operators, refuse_leaked
 from fastgd._transform import (
     depends_on_inputs,
     elementwise_in,
@@ -48,6 +48,8 @@ from fastgd._trees import leaves_of, named_leaves, rebuild, structure_of
 __all__ = ["compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"]
 
 Function = Callable[..., Any]
+
+attach_operators()
 
 # ---- arguments and results -------------------------------------------------------------------------------------------
 
