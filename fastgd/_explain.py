@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ LOCAL_CHARACTERS = 30
 SYMBOLIC_STEPS = 100
 
 
-@dataclass(frozen=True)
-class Partial:
+class Partial(NamedTuple):
     """A local derivative: of a step u by one of its operands a.
 
     Attributes
@@ -52,8 +51,7 @@ class Partial:
     value: Any
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A step of a function.
 
     Attributes
@@ -400,25 +398,44 @@ class Table:
             ]
             present = [term for term in terms if term is not None]
             local = sum(present[1:], start=present[0]) if present else operation.tracer.constant(0.0, operation.dtype)
-            found.append((self.names[key], self.local_formula(local), local))
+            found.append((self.names[key], self.local_formula(local, operation), local))
         return found
 
-    def local_formula(self, local: Traced) -> str:
-        """A local derivative in terms of the rows' names; empty where it is a number."""
+    def local_formula(self, local: Traced, operation: Traced) -> str:
+        """A local derivative in terms of the operation's operands and result; empty where it is a number or long."""
         if local.value is not None:
             return ""
-        return self.names.get(id(local)) or formula(local, self.names, LOCAL_CHARACTERS) or ""
+        near = {id(node): self.names[id(node)] for node in (*operation.inputs, operation) if id(node) in self.names}
+        return near.get(id(local)) or formula(local, near, LOCAL_CHARACTERS) or ""
 
     def change(self, operation: Traced, source: Traced) -> str:
-        """How an operation that is linear, or chooses among elements, passes on a change of an operand."""
-        name = self.names[id(source)]
-        if operation.primitive is p.ALIAS:
-            return f"d{name}"
-        if operation.primitive in (p.MAX, p.MIN):
-            return f"d{name} where {name} is {operation.primitive.name}imal"
-        others = {id(each): "0" for each in operation.inputs} if operation.primitive is p.CONCATENATE else {}
+        """How an operation that is not elementwise passes on a change of an operand."""
+        name, primitive = self.names[id(source)], operation.primitive.name
+        if primitive in CHANGES:
+            operands = [self.names.get(id(each), "") for each in operation.inputs]
+            return CHANGES[primitive](self.names[id(operation)], *operands)[operands.index(name)]
+        if primitive not in LINEAR:
+            return f"linear in d{name}"
+        others = {id(each): "0" for each in operation.inputs} if primitive == "concatenate" else {}
         names = self.names | others | {id(source): f"d{name}"}
-        return formula(operation, names, CHARACTERS, self.transparent) or operation.primitive.name
+        return formula(operation, names, CHARACTERS, self.transparent) or f"linear in d{name}"
+
+
+#: Operations that do to a change of any operand what they do to the operand.
+LINEAR = frozenset(
+    {"astype", "broadcast_to", "concatenate", "cumsum", "index", "matmul", "reshape", "scatter", "sum", "transpose"}
+)
+#: What becomes of a change of each operand of others: by the names of the result and the operands.
+CHANGES: dict[str, Callable[..., tuple[str, ...]]] = {
+    "alias": lambda u, a: (f"d{a}",),
+    "linalg.det": lambda u, a: (f"{u}*trace(inv({a}) @ d{a})",),
+    "linalg.inv": lambda u, a: (f"-{u} @ d{a} @ {u}",),
+    "linalg.slogdet": lambda u, a: (f"trace(inv({a}) @ d{a})",),
+    "linalg.solve": lambda u, a, b: (f"-solve({a}, d{a} @ {u})", f"solve({a}, d{b})"),
+    "max": lambda u, a: (f"d{a} where {a} is maximal",),
+    "min": lambda u, a: (f"d{a} where {a} is minimal",),
+    "stop_gradient": lambda u, a: ("0",),
+}
 
 
 def is_product(node: Node) -> bool:

@@ -87,7 +87,7 @@ def infix(name: str, left: Text, right: Text) -> Text:
     """Two operands and a sign between them; only of sums and products the brackets on the right can be left out."""
     symbol, binds = INFIX[name]
     first = enclosed(left, binds + (binds in (COMPARISON, POWER)))
-    second = enclosed(right, binds + (name not in ("add", "multiply", "power")))
+    second = enclosed(right, ATOM if right[1] == SIGN else binds + (name not in ("add", "multiply", "power")))
     return f"{first}{symbol}{second}", binds
 
 
@@ -106,7 +106,9 @@ def axes(node: Node) -> dict[str, Any]:
     """What a user would add to the operand of a reduction: axes, where they are not all of them."""
     options: dict[str, Any] = {}
     axis = node.attributes.get("axis")
-    if axis is not None and len(axis) < len(node.inputs[0].shape):
+    if isinstance(axis, int):
+        options["axis"] = axis
+    elif axis is not None and len(axis) < len(node.inputs[0].shape):
         options["axis"] = axis[0] if len(axis) == 1 else axis
     if node.attributes.get("keepdims"):
         options["keepdims"] = True

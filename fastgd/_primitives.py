@@ -103,7 +103,7 @@ def unary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
             x = astype(x, loop.takes[0])
         if x.value is not None or x.primitive is BROADCAST:
             return elementwise_node(x.tracer, primitive, (x,), loop.result, loop.weak)
-        if rule is not None:
+        if rule is not None and x.tracer.simplifies:
             simpler = rule(x)
             if simpler is not None:
                 return simpler
@@ -132,7 +132,7 @@ def binary_builder(primitive: Primitive, ufunc: np.ufunc) -> Callable[..., Any]:
         shape = a.shape
         if b.shape != shape and b.shape:
             shape = broadcast_shape(shape, b.shape) if shape else b.shape
-        if rule is not None:
+        if rule is not None and trace.simplifies:
             simpler = rule(a, b)
             if simpler is not None:
                 return broadcast_to(simpler, shape)

@@ -242,7 +242,7 @@ OWN_WAYS = {"Pow": power, "Mul": product, "Piecewise": piecewise}
 
 
 def as_expression(output: Node, symbols: Mapping[int, Any]) -> Any:
-    """The SymPy expression of a graph of numbers.
+    """The SymPy expression of a graph of real numbers.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def as_expression(output: Node, symbols: Mapping[int, Any]) -> Any:
     Returns
     -------
     sympy.Expr or None
-        None if the graph holds arrays, or an operation that SymPy has no name for.
+        None if the graph holds arrays or integers, or an operation that SymPy has no name for.
     """
     import sympy
 
@@ -263,7 +263,7 @@ def as_expression(output: Node, symbols: Mapping[int, Any]) -> Any:
     for node in in_order([output]):
         if id(node) in known:
             continue
-        if node.shape != ():
+        if node.shape != () or node.dtype.kind in "iu":
             return None
         if node.value is not None:
             known[id(node)] = exactly(node.value.item())
@@ -300,14 +300,16 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "add": lambda a, b: a + b,
         "arctan2": sp.atan2,
         "astype": lambda a: a,
+        "bitwise_and": sp.And,
+        "bitwise_or": sp.Or,
         "cbrt": lambda a: sp.sign(a) * sp.Abs(a) ** sp.Rational(1, 3),
         "divide": lambda a, b: a / b,
         "equal": sp.Eq,
         "exp2": lambda a: 2**a,
         "expm1": lambda a: sp.exp(a) - 1,
-        "fabs": sp.Abs,
         "greater": sp.Gt,
         "greater_equal": sp.Ge,
+        "invert": sp.Not,
         "hypot": lambda a, b: sp.sqrt(a**2 + b**2),
         "less": sp.Lt,
         "less_equal": sp.Le,
@@ -324,9 +326,7 @@ def expressions() -> dict[str, Callable[..., Any]]:
         "multiply": lambda a, b: a * b,
         "negative": lambda a: -a,
         "not_equal": sp.Ne,
-        "positive": lambda a: a,
         "power": lambda a, b: a**b,
-        "reciprocal": lambda a: 1 / a,
         "square": lambda a: a**2,
         "subtract": lambda a, b: a - b,
         "where": lambda condition, a, b: sp.Piecewise((a, condition), (b, True)),
