@@ -25,11 +25,11 @@ from fastgd.solvers._monitor import Iterate
 
 if TYPE_CHECKING:
     from fastgd._explain import explain
-    from fastgd.autodiff import compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
+    from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
 
 #: What is imported at first use, and from where.
 _LATER = dict.fromkeys(
-    ("compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
+    ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
     "fastgd.autodiff",
 ) | {"explain": "fastgd._explain"}
 
@@ -41,6 +41,7 @@ __all__ = [
     "Iterate",
     "Moments",
     "__version__",
+    "check_grads",
     "compile",
     "derivative",
     "explain",

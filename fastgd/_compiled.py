@@ -1,4 +1,4 @@
-"""Functions with a fixed trace: for each structure, shape and dtype of the arguments one graph, made at the first call."""
+"""Functions with a fixed trace: a graph for each structure, shapes and dtypes of arguments, made at the first call."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_result(array: Any) -> Any:
 def compute(trace: Trace, inputs: Sequence[Traced], arrays: Sequence[Any], leaves: Sequence[Any]) -> list[Any]:
     """The values of the leaves that are traced; others stay as they are."""
     outputs = [leaf for leaf in leaves if isinstance(leaf, Traced)]
-    values = iter(make_runner(inputs, simplified(trace, outputs))(*arrays))
+    values = iter(make_runner(inputs, simplified(trace, outputs), once=True)(*arrays))
     return [as_result(next(values)) if isinstance(leaf, Traced) else leaf for leaf in leaves]
 
 
@@ -66,17 +66,15 @@ class Plan:
         if self.single:
             return as_result(values[0])
         rest = iter(values)
-        return rebuild(
-            self.results,
-            [as_result(next(rest)) if traced else leaf for leaf, traced in zip(self.fixed, self.is_traced, strict=True)],
-        )
+        results = zip(self.fixed, self.is_traced, strict=True)
+        return rebuild(self.results, [as_result(next(rest)) if traced else leaf for leaf, traced in results])
 
 
 def is_dynamic(leaf: Any) -> bool:
     """Whether a leaf of an argument is data of the graph; ints, bools, strings and the like are part of the plan."""
     if isinstance(leaf, (float, np.ndarray, np.generic)):
         if isinstance(leaf, (np.ndarray, np.generic)) and (leaf.dtype.kind not in "buif" or not leaf.dtype.isnative):
-            raise TypeError(f"a compiled function takes native bool, integer and floating arrays, got dtype {leaf.dtype}")
+            raise TypeError(f"a compiled function takes native bool, integer and float arrays, got dtype {leaf.dtype}")
         return True
     return False
 
@@ -115,7 +113,7 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
             run = self._of_numbers.get(len(args))
-            if run is not None and all([type(arg) is float for arg in args]):
+            if run is not None and all(type(arg) is float for arg in args):
                 return run(*args)[0]
         if active_trace() is not None:
             return self._function(*args, **kwargs)

@@ -113,7 +113,8 @@ def count(x: Traced, axes: tuple[int, ...]) -> int:
 
 
 @meaning(np.mean)
-def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = None) -> Any:
+def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *,
+         where: Any = None) -> Any:
     refuse_options("mean", out=out, where=where)
     x = floating(node(x))
     if dtype is not None:
@@ -123,7 +124,7 @@ def mean(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims:
 
 
 def over(x: Traced, n: float) -> Any:
-    """x / n, by a product: a mean's gradient is then one factor."""
+    """X / n, by a product: a mean's gradient is then one factor."""
     return x * (1.0 / n if n else math.nan)
 
 
@@ -163,14 +164,16 @@ def std(x: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @meaning(np.max)
-def max_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Any:
+def max_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
+         where: Any = None) -> Any:
     refuse_options("max", out=out, initial=initial, where=where)
     x = node(x)
     return p.extreme(p.MAX, x, axes_of(x, axis), truth(keepdims))
 
 
 @meaning(np.min)
-def min_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = None) -> Any:
+def min_(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
+         where: Any = None) -> Any:
     refuse_options("min", out=out, initial=initial, where=where)
     x = node(x)
     return p.extreme(p.MIN, x, axes_of(x, axis), truth(keepdims))
@@ -184,7 +187,7 @@ def ptp(x: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any
 @meaning(np.prod)
 def prod(x: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None,
          where: Any = None) -> Any:
-    """By halves, in log2(n) elementwise products: the derivative is right where elements are zero, and again and again."""
+    """By halves, in log2(n) elementwise products: all derivatives are right, also where elements are zero."""
     refuse_options("prod", out=out, initial=initial, where=where)
     x = node(x)
     if dtype is not None:
@@ -319,7 +322,8 @@ def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
 
 
 @meaning("ndarray.astype", np.astype)
-def astype(x: Any, dtype: Any, /, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True, **_: Any) -> Any:
+def astype(x: Any, dtype: Any, /, order: str = "K", casting: str = "unsafe", subok: bool = True, copy: bool = True,
+           **_: Any) -> Any:
     return p.astype(x, dtype)
 
 
@@ -354,7 +358,8 @@ def index(x: Traced, key: Any) -> Any:
     indices: list[Traced] = []
     for item in key if isinstance(key, tuple) else (key,):
         if isinstance(item, slice):
-            pattern.append(slice(*(None if i is None else operator.index(i) for i in (item.start, item.stop, item.step))))
+            bounds = (item.start, item.stop, item.step)
+            pattern.append(slice(*(None if i is None else operator.index(i) for i in bounds)))
         elif item is None or item is Ellipsis:
             pattern.append(item)
         elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
@@ -519,7 +524,7 @@ enter_without_derivative(np.argmax, np.argmin, np.argsort, np.any, np.all, np.co
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: Any = False, base: float | None = None) -> Any:
-    """log Σ exp x without overflow: the largest element is taken out, and has no part in derivatives."""
+    """Log Σ exp x without overflow: the largest element is taken out, and has no part in derivatives."""
     x = floating(node(x))
     axes = axes_of(x, axis)
     exponential, logarithm = (p.exp, p.log) if base is None else (p.exp2, p.log2)
@@ -531,7 +536,9 @@ def logsumexp(x: Any, axis: Any = None, keepdims: Any = False, base: float | Non
 
 UFUNC_METHODS[np.logaddexp, "reduce"] = lambda x, axis=0, keepdims=False, **_: logsumexp(x, axis, keepdims)
 UFUNC_METHODS[np.logaddexp2, "reduce"] = lambda x, axis=0, keepdims=False, **_: logsumexp(x, axis, keepdims, 2.0)
-UFUNC_METHODS[np.add, "reduce"] = lambda x, axis=0, dtype=None, keepdims=False, **_: sum_(x, axis, dtype, keepdims=keepdims)
+UFUNC_METHODS[np.add, "reduce"] = lambda x, axis=0, dtype=None, keepdims=False, **_: sum_(
+    x, axis, dtype, keepdims=keepdims
+)
 UFUNC_METHODS[np.multiply, "reduce"] = lambda x, axis=0, dtype=None, keepdims=False, **_: prod(
     x, axis, dtype, keepdims=keepdims
 )
@@ -558,7 +565,7 @@ def cumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
 
 @meaning(np.cumprod)
 def cumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-    """By doubling: after step k each element is the product of 2^k (Hillis and Steele 1986), right where some are zero."""
+    """By doubling: after step k each element is a product of 2^k (Hillis and Steele 1986); zeros do no harm."""
     refuse_options("cumprod", out=out)
     x = node(a) if dtype is None else p.astype(node(a), dtype)
     if axis is None:
@@ -731,13 +738,13 @@ def diag(v: Any, k: int = 0) -> Any:
 @meaning(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     x = node(m)
-    return p.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, x.tracer.constant(0, x.dtype))
+    return p.where(np.tri(x.shape[-2], x.shape[-1], k, dtype=bool), x, x.tracer.constant(0, x.dtype))
 
 
 @meaning(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     x = node(m)
-    return p.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), x.tracer.constant(0, x.dtype), x)
+    return p.where(np.tri(x.shape[-2], x.shape[-1], k - 1, dtype=bool), x.tracer.constant(0, x.dtype), x)
 
 
 # ---- put together ----------------------------------------------------------------------------------------------------
@@ -829,7 +836,8 @@ FUNCTIONS[np.ones_like] = filled(1)
 
 
 @meaning(np.full_like)
-def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True, shape: Any = None) -> Any:
+def full_like(a: Any, fill_value: Any, dtype: Any = None, order: str = "K", subok: bool = True,
+              shape: Any = None) -> Any:
     trace = trace_of((fill_value, a))
     value = trace.node_of(as_operand(trace, fill_value))
     like = a if shape is None else None

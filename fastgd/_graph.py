@@ -50,10 +50,10 @@ class Node:
         self.attributes, self.value = attributes or {}, value
 
 
-def in_order(outputs: Iterable[Node]) -> list[Node]:
-    """All nodes that the outputs need, each after its inputs."""
+def in_order(outputs: Iterable[Node], known: Iterable[Node] = ()) -> list[Node]:
+    """All nodes that the outputs need, each after its inputs, but for those known and what only they need."""
     order: list[Node] = []
-    done: set[int] = set()
+    done = {id(node) for node in known}
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(list(outputs))]
     while stack:
         node, ready = stack.pop()
@@ -69,9 +69,7 @@ def in_order(outputs: Iterable[Node]) -> list[Node]:
 def run_plain(inputs: Sequence[Node], outputs: Sequence[Node], arrays: Sequence[Any]) -> tuple[np.ndarray, ...]:
     """Evaluate node by node in NumPy: the twin of the compiled tape."""
     values: dict[int, Any] = {id(node): np.asarray(array) for node, array in zip(inputs, arrays, strict=True)}
-    for node in in_order(outputs):
-        if id(node) in values:
-            continue
+    for node in in_order(outputs, inputs):
         if node.primitive.apply is None:
             values[id(node)] = node.value
             continue

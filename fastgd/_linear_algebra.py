@@ -13,6 +13,7 @@ from fastgd._graph import CALL, Primitive
 from fastgd._rules import LINEAR_RULES, swapped, unbroadcast
 from fastgd._traced import Traced
 
+
 @meaning(np.dot)
 def dot(a: Any, b: Any, out: Any = None) -> Any:
     refuse_options("dot", out=out)
@@ -86,7 +87,7 @@ def einsum(subscripts: Any, *operands: Any, out: Any = None, dtype: Any = None, 
 
 
 def parsed(subscripts: str, nodes: list[Traced]) -> tuple[list[str], str]:
-    """The axes of each operand and of the result, one letter each; those of an ellipsis become capital Greek letters."""
+    """The axes of each operand and of the result, one letter each; those of an ellipsis become Greek letters."""
     inputs, arrow, result = subscripts.replace(" ", "").partition("->")
     parts = inputs.split(",")
     if len(parts) != len(nodes):
@@ -237,8 +238,8 @@ def solve_matrix(a: Traced, b: Traced) -> Any:
 
 
 def _solve_tangent(x: Traced, tangents: list[Any]) -> Any:
-    """a x = b, so a dx = db - da x."""
-    a, b = x.inputs
+    """From a x = b: a dx = db - da x."""
+    a = x.inputs[0]
     da, db = tangents
     change = None if da is None else -p.matmul2(da, x)
     right = db if change is None else change if db is None else db + change
@@ -246,8 +247,7 @@ def _solve_tangent(x: Traced, tangents: list[Any]) -> Any:
 
 
 def _solve_gradient(x: Traced, g: Any, i: int) -> Any:
-    a, b = x.inputs
-    back = solve_matrix(swapped(a), g)
+    back = solve_matrix(swapped(x.inputs[0]), g)
     return unbroadcast(back if i == 1 else -p.matmul2(back, swapped(x)), x.inputs[i].shape)
 
 

@@ -1,8 +1,8 @@
 """The operations that graphs are made of: from operands, each makes one node of known shape and dtype.
 
-All that NumPy's functions do is put together from these in `fastgd._functions`, and `fastgd._rules` has their derivatives.
-Elementwise operations broadcast as NumPy's do. An operand that was only broadcast is used as it was before that, since
-the operation broadcasts it again: gradients of sums and means never become arrays of one repeated number.
+NumPy's functions are put together from these in `fastgd._functions`; `fastgd._rules` has their derivatives. Elementwise
+operations broadcast as NumPy's do. An operand that was only broadcast is used as it was before that, as the operation
+broadcasts it again: gradients of sums and means never become arrays of one repeated number.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def loop_of(ufunc: np.ufunc, *kinds: str) -> Loop:
         for kind in kinds
     ]
     try:
-        dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))      # type: ignore[arg-type]
+        dtypes = ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout))
     except TypeError:
-        names = ", ".join(PYTHON_TYPES[kind].__name__ if kind in PYTHON_TYPES else np.dtype(kind).name for kind in kinds)
+        names = ", ".join(kind if kind in PYTHON_TYPES else np.dtype(kind).name for kind in kinds)
         raise TypeError(f"np.{ufunc.__name__} is not defined on values of type {names}") from None
     return Loop(dtypes[: ufunc.nin], dtypes[ufunc.nin], weak and dtypes[ufunc.nin].kind == "f")
 
@@ -301,7 +301,9 @@ def alias(node: Traced) -> Any:
 
 def stop_gradient(node: Traced) -> Any:
     """A node's value, held fixed in derivatives."""
-    return node if node.value is not None else node.tracer.make(STOP, (node,), node.shape, node.dtype, None, None, node.weak)
+    if node.value is not None:
+        return node
+    return node.tracer.make(STOP, (node,), node.shape, node.dtype, None, None, node.weak)
 
 
 def reshape(node: Traced, shape: Shape) -> Any:

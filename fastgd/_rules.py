@@ -2,15 +2,14 @@
 
 An elementwise operation y = f(x₁, x₂, …) has one rule for each input, a function of (g, y, x₁, x₂, …) that returns
 g · ∂f/∂xᵢ, written so that little is computed and nothing overflows or cancels: (1 − y²) for tanh, the output itself
-for exp. It serves both ways: with g a tangent of xᵢ it gives the tangent of y, with g the gradient with respect to y that
-with respect to xᵢ. All other operations are linear in each input, or made of such, and have two rules, for tangents and
-for gradients.
+for exp. It serves both ways: with g a tangent of xᵢ it gives the tangent of y; with g the gradient with respect to y it
+gives that with respect to xᵢ. All other operations have two rules, for tangents and for gradients.
 
 Rules are written in traced operations, so that derivatives can be differentiated again.
 
 At kinks these are the conventions, which are PyTorch's too: |x| and sign have derivative 0 at 0; at ties of maximum and
-minimum both sides get half, those of max and min over axes share alike; floor, ceil, trunc, rint and sign have derivative
-0 everywhere; clip passes gradients on at its bounds.
+minimum both sides get half, and those of max and min over axes share alike; floor, ceil, trunc, rint and sign have
+derivative 0 everywhere; clip passes gradients on at its bounds.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ def _zero(*_: Any) -> None:
     return None
 
 
-def _power_base(g: Any, out: Any, x: Any, y: Any) -> Any:
-    """y x^(y-1), which is 0 for y = 0 whatever x is."""
+def _power_base(g: Any, _: Any, x: Any, y: Any) -> Any:
+    """Times y x^(y-1), which is 0 for y = 0 whatever x is."""
     number = scalar_of(y)
     if number is not None:
         return None if number == 0 else g * (number * p.power(x, number - 1.0))
@@ -119,11 +118,11 @@ ELEMENTWISE_RULES: dict[str, tuple[Times, ...]] = {
 }
 #: Derivative zero wherever there is one.
 FLAT = ("sign", "floor", "ceil", "trunc", "rint", "floor_divide", "heaviside", "stop_gradient")
-ELEMENTWISE_RULES |= {name: (_zero, _zero) for name in FLAT}
+ELEMENTWISE_RULES |= dict.fromkeys(FLAT, (_zero, _zero))
 
 
 def _over_square(x: Any, y: Any) -> Any:
-    """x / (x² + y²) without overflow of the squares."""
+    """X / (x² + y²) without overflow of the squares."""
     length = p.hypot(x, y)
     return x / length / length
 

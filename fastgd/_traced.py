@@ -1,7 +1,7 @@
 """Traced values: nodes of a graph that behave as NumPy's arrays do, so that plain NumPy functions write graphs.
 
-A function is called with traced values in place of its arguments. They know shape and dtype alone; each operation on them
-makes a node, and nothing is computed until somebody looks: a branch (``if x > 0``) evaluates what it depends on.
+A function is called with traced values in place of its arguments. They know shape and dtype alone; each operation on
+them makes a node, and nothing is computed until somebody looks: a branch (``if x > 0``) evaluates what it depends on.
 
 Two things happen while nodes are made: equal operations on equal operands become one node (common subexpressions), and
 `fastgd._simplify` replaces operations by cheaper ones of the same value. What NumPy's functions mean here stands in
@@ -149,8 +149,8 @@ class Trace:
             refuse_leaked()
         if self.fixed and not is_constant(node):
             raise TraceError(
-                f"{what} depends on a value, and a compiled function has one fixed sequence of operations: use np.where "
-                "instead of a branch, pass what decides as an int, bool or str, or leave the function uncompiled"
+                f"{what} depends on a value, and a compiled function has one fixed sequence of operations: use "
+                "np.where instead of a branch, pass what decides as an int, bool or str, or do not compile"
             )
         return self.value(node)
 
@@ -162,7 +162,7 @@ class Trace:
             last = stack[-1]
             missing = [source for source in last.inputs if id(source) not in values]
             if missing:
-                stack.extend(missing)       # type: ignore[arg-type]
+                stack.extend(missing)
                 continue
             stack.pop()
             if id(last) not in values:
@@ -218,7 +218,7 @@ class Traced(Node):
     __hash__ = object.__hash__
 
     if TYPE_CHECKING:       # operators and methods are attached below
-        inputs: tuple[Traced, ...]      # type: ignore[assignment]
+        inputs: tuple[Traced, ...]
 
         def __add__(self, other: Any) -> Any: ...
         def __radd__(self, other: Any) -> Any: ...
@@ -409,12 +409,12 @@ def method(handler: Callable[..., Any], name: str) -> Any:
 
 
 #: Python's names of operators: (name, ufunc).
-OPERATORS = (
+OPERATORS: tuple[tuple[str, Any], ...] = (
     ("add", np.add), ("sub", np.subtract), ("mul", np.multiply), ("truediv", np.true_divide), ("pow", "power operator"),
     ("matmul", np.matmul), ("mod", np.remainder), ("floordiv", np.floor_divide), ("and", np.bitwise_and),
     ("or", np.bitwise_or), ("xor", np.bitwise_xor),
 )
-COMPARISONS = (
+COMPARISONS: tuple[tuple[str, Any], ...] = (
     ("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal), ("eq", np.equal),
     ("ne", np.not_equal),
 )
@@ -429,7 +429,7 @@ METHODS = (
 def attach_operators() -> None:
     """Give `Traced` the operators and methods of arrays, once `UFUNCS` and `FUNCTIONS` are filled."""
     for name, ufunc in OPERATORS:
-        build = UFUNCS[ufunc]       # type: ignore[index]
+        build = UFUNCS[ufunc]
         setattr(Traced, f"__{name}__", lambda self, other, build=build: build(self, other))
         setattr(Traced, f"__r{name}__", swapped(build))
     for name, ufunc in COMPARISONS:

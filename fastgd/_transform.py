@@ -1,12 +1,13 @@
 """From graphs to graphs of derivatives: pushing tangents forward, pulling gradients back; and running what comes out.
 
-Both ways walk the graph once. With y = f(x): the tangent of y is (dy/dx) t, for one direction t of x (forward mode); the
-gradient with respect to x is (dy/dx)ᵀ g, for one weighting g of y (reverse mode): Griewank and Walther, "Evaluating
-Derivatives", 2nd ed., chapter 3.
+Both ways walk the graph once. With y = f(x): the tangent of y is (dy/dx) t, for one direction t of x (forward mode);
+the gradient with respect to x is (dy/dx)ᵀ g, for one weighting g of y (reverse mode). See Griewank and Walther,
+"Evaluating Derivatives", 2nd ed., chapter 3.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastgd import _primitives as p
 from fastgd._graph import ELEMENTWISE, INPUT, Node, in_order, run_plain
 from fastgd._rules import gradient_of_input, tangent_of_output
 from fastgd._simplify import without_aliases
+from fastgd._tape import Tape
 from fastgd._traced import Trace, Traced, refuse_leaked
 
 __all__ = ["depends_on_inputs", "elementwise_in", "make_runner", "pull_back", "push_forward", "simplified"]
@@ -23,12 +25,19 @@ __all__ = ["depends_on_inputs", "elementwise_in", "make_runner", "pull_back", "p
 Runner = Callable[..., Sequence[np.ndarray]]
 
 
-def make_runner(inputs: Sequence[Node], outputs: Sequence[Node]) -> Runner:
+#: Elements above which a graph that runs once is worth the plan of a tape, which takes some 20 µs a node.
+MANY = 1 << 15
+
+
+def make_runner(inputs: Sequence[Node], outputs: Sequence[Node], once: bool = False) -> Runner:
     """What computes these outputs from arrays for the inputs: the one place where that is chosen."""
     known = {id(node) for node in inputs}
-    if any(node.primitive.kind == INPUT and id(node) not in known for node in in_order(outputs)):
+    order = in_order(outputs)
+    if any(node.primitive.kind == INPUT and id(node) not in known for node in order):
         refuse_leaked()
-    return lambda *arrays: run_plain(inputs, outputs, arrays)
+    if once and all(math.prod(node.shape) < MANY for node in order):
+        return lambda *arrays: run_plain(inputs, outputs, arrays)
+    return Tape(inputs, outputs)
 
 
 def simplified(trace: Trace, outputs: Sequence[Any]) -> list[Any]:
@@ -90,7 +99,7 @@ def elementwise_in(output: Traced, variable: Traced) -> bool:
     active = dependent(order, (variable,))
     return all(
         id(node) not in active or node is variable
-        or (node.primitive.kind == ELEMENTWISE or node.primitive is p.ALIAS) and node.shape == variable.shape
+        or ((node.primitive.kind == ELEMENTWISE or node.primitive is p.ALIAS) and node.shape == variable.shape)
         for node in order
     )
 

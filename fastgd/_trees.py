@@ -1,4 +1,4 @@
-"""Arguments and results that are nested lists, tuples and dicts: their leaves, and the same structure with other leaves."""
+"""Nested lists, tuples and dicts as arguments and results: their leaves, and the same structure with other leaves."""
 
 from __future__ import annotations
 

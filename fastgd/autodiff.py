@@ -2,9 +2,9 @@
 
     dz/dx = dz/dy · dy/dx
 
-``grad(f)`` is a function of f's arguments. When it is called, f runs once on traced values, which write down what is done
-to them; the chain rule turns that into a graph of the derivative, which is simplified and then computed. Branches and loops
-of Python go by the values of this call. ``compile`` keeps the graph for further calls.
+``grad(f)`` is a function of f's arguments. When it is called, f runs once on traced values, which write down what is
+done to them; the chain rule turns that into a graph of the derivative, which is simplified and then computed. Branches
+and loops of Python go by the values of this call. ``compile`` keeps the graph for further calls.
 
 >>> import fastgd as fg
 >>> fg.derivative(lambda x: (3*x**2 + 2*x + 1)**2)(2.0)
@@ -16,8 +16,9 @@ TypeError with their name. NaN and infinities go through as in NumPy. Results of
 Notes
 -----
 Arguments with respect to which is derived are Python numbers, float32 or float64 arrays, and nested lists, tuples and
-dicts of these. Python's integers count as floats; integer arrays are refused, since their gradient could not be added to
-them. Arrays that a function finds outside its arguments are read when the result is computed, and not written to.
+dicts of these. Python's integers count as floats; integer arrays are refused, since their gradient could not be added
+to them. Large arrays that a function finds outside its arguments (more than 64 KiB; small ones are copied) are read
+when the result is computed: a function must not write into them after it has used them.
 
 In place of a function a SymPy expression is taken: of its symbols one by one, in the order of their names, or of one
 array of them. ``sympy.Lambda((y, x), expression)`` has an order of its own.
@@ -33,19 +34,20 @@ import numpy as np
 
 from fastgd import _linear_algebra  # noqa: F401  (enters the meanings of NumPy's functions)
 from fastgd import _primitives as p
+from fastgd import _validation as validate
+from fastgd._check import check_against_quotients, is_float
 from fastgd._compiled import Compiled, as_result, compute, is_weak
 from fastgd._sympy import as_function, is_sympy
 from fastgd._traced import Trace, Traced, active_trace, attach_operators, refuse_leaked
 from fastgd._transform import (
     depends_on_inputs,
     elementwise_in,
-    make_runner,
     pull_back,
     push_forward,
 )
 from fastgd._trees import leaves_of, named_leaves, rebuild, structure_of
 
-__all__ = ["compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"]
+__all__ = ["check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"]
 
 Function = Callable[..., Any]
 
@@ -338,7 +340,7 @@ def derivative(f: Function) -> Function:
 
 
 def hessp(f: Function) -> Function:
-    """A function (x, v, \*args) that returns the product ∇²f(x) v of the Hessian and a direction.
+    r"""A function (x, v, \*args) that returns the product ∇²f(x) v of the Hessian and a direction.
 
     Parameters
     ----------
@@ -358,8 +360,8 @@ def hessp(f: Function) -> Function:
 
     Notes
     -----
-    Forward over reverse: the derivative of ∇f along v, at a small multiple of f's cost, without the Hessian (Pearlmutter,
-    "Fast exact multiplication by the Hessian", 1994).
+    Forward over reverse: the derivative of ∇f along v, at a small multiple of f's cost, without the Hessian
+    (Pearlmutter, "Fast exact multiplication by the Hessian", 1994).
 
     Examples
     --------
@@ -411,8 +413,8 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     Returns
     -------
     callable
-        Takes the arguments of f. For a structured argument the result has its structure, with a Jacobian in place of each
-        array; for several `argnums` it is a tuple.
+        Takes the arguments of f. For a structured argument the result has its structure, with a Jacobian in place of
+        each array; for several `argnums` it is a tuple.
 
     Notes
     -----
@@ -475,19 +477,20 @@ def columns_forward(output: Traced, variables: Sequence[Traced]) -> list[Any]:
 
 
 def compile(f: Function) -> Compiled:  # noqa: A001  (in its module it is fastgd's)
-    """f with its graph kept: traced at the first call for each kind of arguments, and then only computed.
+    """Keep the graph of f: traced at the first call for each kind of arguments, and then only computed.
 
     Parameters
     ----------
     f : callable
-        A function of plain Python and NumPy, or one made by `grad`, `value_and_grad`, `derivative`, `jacobian`, `hessp`.
+        A function of plain Python and NumPy, or one made by `grad`, `value_and_grad`, `derivative`, `jacobian` or
+        `hessp`.
 
     Returns
     -------
     callable
-        Takes the arguments of f. Floats and arrays may change from call to call; for new shapes, dtypes or structures, and
-        for each new value of other arguments (ints, bools, strings), f is traced anew. What f takes from outside its
-        arguments is read when it is traced: arrays must not be written to later.
+        Takes the arguments of f. Floats and arrays may change from call to call; for new shapes, dtypes or structures,
+        and for each new value of other arguments (ints, bools, strings), f is traced anew. What f takes from outside
+        its arguments is read when it is traced: arrays must not be written to later.
 
     Raises
     ------
@@ -501,3 +504,92 @@ def compile(f: Function) -> Compiled:  # noqa: A001  (in its module it is fastgd
     array([-0.        , -0.73575888])
     """
     return Compiled(as_callable(f))
+
+
+# ---- checking --------------------------------------------------------------------------------------------------------
+
+
+def along_forward(f: Function, x: Any, v: Any) -> Any:
+    """The derivative of a number along a direction, in forward mode."""
+
+    def body(traced: list[Any], variables: list[Traced]) -> Any:
+        n = len(variables) // 2
+        output = as_scalar(f(traced[0]), current_trace(), called(f))
+        return dense(push_forward((output,), variables[:n], variables[n:])[0], output)
+
+    return evaluate(called(f), (x, v), (0, 1), body)
+
+
+def along_reverse(f: Function, x: Any, v: Any) -> Any:
+    """The derivative of a number along a direction, from its gradient."""
+    gradients = leaves_of(grad(f)(x))
+    total: Any = 0.0
+    for gradient, direction in zip(gradients, leaves_of(v), strict=True):
+        total = total + np.sum(gradient * direction)
+    return total
+
+
+def check_grads(
+    f: Function, *args: Any, order: int = 2, modes: Sequence[str] = ("forward", "reverse"), rtol: float | None = None,
+    random_state: Any = 0,
+) -> None:
+    """Check the derivatives of f at a point against difference quotients.
+
+    Results are summed with random weights, and derived along a random direction of all arguments at once: some
+    evaluations of f whatever the number of its inputs and outputs. The second derivative is that of the first along
+    another direction, against difference quotients of the first, in all combinations of the modes.
+
+    Parameters
+    ----------
+    f : callable
+        Returns numbers or arrays, in any structure.
+    *args : number, array_like, or nested list, tuple, dict of these
+        Its arguments. Those that hold floats are varied; float32 and float64 each with steps and bounds of their
+        precision.
+    order : {1, 2}, default 2
+        The highest derivative that is checked.
+    modes : sequence of {"forward", "reverse"}
+    rtol : float, optional
+        How far derivative and difference quotient may be apart, relative to the larger of them and to the sum of the
+        weighted results. By default 1e-7 for float64, and 4e-3 for float32.
+    random_state : int or None, default 0
+        Seed of the directions and weights; None for others at each call.
+
+    Raises
+    ------
+    DerivativeError
+        If they are farther apart (an AssertionError), with both figures.
+    TypeError, ValueError
+        If an argument has not the type or range above, or as `grad`.
+
+    Notes
+    -----
+    Central differences of steps h and 2h, (4 D(h) - D(2h)) / 3, have an error of the order h⁴. At kinks of f they are
+    no derivatives.
+
+    Examples
+    --------
+    >>> check_grads(lambda x: np.tanh(x) @ x, np.array([0.5, -1.0]))
+    """
+    f = as_callable(f)
+    known = {"forward": along_forward, "reverse": along_reverse}
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order!r}")
+    for mode in modes:
+        validate.as_choice(mode, "modes", tuple(known))
+    positions = [i for i, arg in enumerate(args) if any(is_float(leaf) for leaf in leaves_of(arg))]
+    if not positions:
+        raise TypeError("check_grads needs an argument of floats")
+    for i in positions:
+        for name, leaf in named_leaves(args[i], f"argument {i} of {called(f)}"):
+            as_variable(leaf, name)
+
+    def varied(point: Any) -> Any:
+        given = list(args)
+        for i, value in zip(positions, point, strict=True):
+            given[i] = value
+        return f(*given)
+
+    check_against_quotients(
+        varied, [args[i] for i in positions], {mode: known[mode] for mode in modes}, order, rtol, random_state
+    )

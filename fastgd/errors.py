@@ -46,7 +46,7 @@ class ConvergenceWarning(UserWarning):
 
 
 class TraceError(TypeError):
-    """A function cannot be traced as it is: it keeps traced values, or branches on one where the trace is to be fixed."""
+    """A function cannot be traced: it keeps traced values, or branches on one where its trace is to be fixed."""
 
 
 class DerivativeError(AssertionError):
