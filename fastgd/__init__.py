@@ -15,6 +15,7 @@ except ImportError as error:
 
 from typing import TYPE_CHECKING, Any
 
+from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
 from fastgd.errors import ConvergenceWarning, DivergenceError
@@ -52,6 +53,7 @@ __all__ = [
     "mse",
     "mse_grad",
     "mse_value_and_grad",
+    "optim",
     "show_config",
     "value_and_grad",
 ]

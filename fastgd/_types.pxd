@@ -109,6 +109,25 @@ ctypedef struct SAGARun:
     bint averages
 
 
+ctypedef struct Update:
+    # One step of an update rule in the names of src/kernels/updates.pyx; what a rule has no use for is left alone.
+    double rate
+    double sign                 # -1 to go uphill
+    double weight_decay
+    double shrink
+    double keep
+    double take
+    double keep_square
+    double take_square
+    double scale
+    double eps
+    bint rolls                  # there is a momentum,
+    bint starts                 # which this step begins
+    bint nesterov
+    bint takes_maximum
+    bint centred
+
+
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
 ctypedef void (*update_f32_fn)(float *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
 ctypedef void (*update_f64_fn)(double *w, const double *g, Py_ssize_t w_step, Py_ssize_t d, double lr) noexcept nogil
@@ -152,6 +171,10 @@ ctypedef void (*sparse_panel_fn)(
 ) noexcept nogil
 ctypedef Py_ssize_t (*sparse_scratch_fn)(const SparseRows *rows) noexcept nogil
 ctypedef int (*examine_fn)(const SparseRows *rows) noexcept nogil
+ctypedef void (*update_rule_fn)(
+    const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n
+) noexcept nogil
+ctypedef Py_ssize_t (*finite_fn)(const void *g, Py_ssize_t n) noexcept nogil
 
 cdef enum:
     OUTSIDE     # what column indices are like: not all from 0 to d - 1,
@@ -221,3 +244,17 @@ ctypedef struct SparseKernels:
     sparse_scratch_fn scratch_bytes
     sparse_scratch_fn sums_f32_bytes
     examine_fn examine
+
+
+ctypedef struct UpdateKernels:
+    # Documented in src/kernels/updates.pyx.
+    update_rule_fn sgd_f32
+    update_rule_fn sgd_f64
+    update_rule_fn adam_f32
+    update_rule_fn adam_f64
+    update_rule_fn adagrad_f32
+    update_rule_fn adagrad_f64
+    update_rule_fn rmsprop_f32
+    update_rule_fn rmsprop_f64
+    finite_fn finite_f32
+    finite_fn finite_f64
