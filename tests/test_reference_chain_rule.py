@@ -7,10 +7,12 @@ import math
 import operator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastgd as fg
 from fastgd import reference
 from fastgd.reference import Dual, Value, adjoints, cos, derivative, exp, grad, log, power, sin, sqrt, tanh
 
@@ -219,3 +221,23 @@ def test_the_reference_imports_the_standard_library_only():
     imports = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imports |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imports == {"__future__", "collections.abc", "itertools", "math", "operator", "random", "typing"}
+
+
+# ---- against the compiled chain rule ---------------------------------------------------------------------------------
+
+
+@given(EXPRESSIONS, X, X)
+def test_autodiff_does_what_the_reference_does(expression, x, y):
+    """First derivatives in both modes and one second derivative, of the same text with NumPy's functions in it."""
+    f = function(expression)
+    names = {name: getattr(np, name) for name in ("exp", "log", "sqrt", "sin", "cos", "tanh", "power")}
+    code = compile(expression, "expression", "eval")
+
+    def g(x, y):
+        return eval(code, names | {"x": x, "y": y}) + 0.0 * x
+
+    expected = grad(f)([x, y])
+    assert fg.grad(g, argnums=(0, 1))(x, y) == pytest.approx(tuple(expected), rel=1e-12, abs=1e-12)
+    assert fg.derivative(g)(x, y) == pytest.approx(expected[0], rel=1e-12, abs=1e-12)
+    mixed = derivative(lambda t: grad(f)([t, y])[1])(x)
+    assert fg.derivative(fg.grad(g, argnums=1))(x, y) == pytest.approx(mixed, rel=1e-10, abs=1e-10)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sympy as sp
 
+import fastgd as fg
 from fastgd import _sympy
 from fastgd._sympy import as_function, is_sympy
 
@@ -170,3 +171,50 @@ def test_sympy_is_not_imported_before_somebody_has_it():
     code = "import sys, fastgd, fastgd._sympy as s; s.is_sympy(abs); print('sympy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
+
+
+# ---- where functions are taken ---------------------------------------------------------------------------------------
+
+
+def test_derivatives_of_expressions_are_those_of_sympy():
+    """Of every operation in the table above that is smooth where it is looked at."""
+    for name, (expression, values) in EXPRESSIONS.items():
+        if name == "Heaviside":  # at its jump
+            continue
+        symbols = sorted(expression.free_symbols, key=str)
+        exact = {symbol: sp.Rational(value) for symbol, value in zip(symbols, values, strict=True)}
+        found = fg.grad(expression, argnums=tuple(range(len(values))))(*map(float, values))
+        for symbol, slope in zip(symbols, found, strict=True):
+            real = expression.subs({s: sp.Symbol(s.name, real=True) for s in symbols})
+            expected = sp.diff(real, sp.Symbol(symbol.name, real=True))
+            expected = float(expected.subs({sp.Symbol(s.name, real=True): v for s, v in exact.items()}).evalf(30))
+            assert slope == pytest.approx(expected, rel=1e-13, abs=0), name
+
+
+def test_every_door_takes_expressions():
+    textbook = (3 * x**2 + 2 * x + 1) ** 2
+    assert fg.derivative(textbook)(2.0) == fg.grad(textbook)(2.0) == fg.compile(fg.derivative(textbook))(2.0) == 476.0
+    assert fg.derivative(fg.derivative(textbook))(2.0) == 596.0
+    assert fg.compile(textbook)(2.0) == 289.0
+    assert fg.value_and_grad(x**2 * y, argnums=(0, 1))(3.0, 2.0) == (18.0, (12.0, 9.0))
+    np.testing.assert_array_equal(fg.grad(x**2 * y)(np.array([3.0, 2.0])), [12.0, 9.0])
+    np.testing.assert_array_equal(fg.hessp(x**2 * y)(np.array([3.0, 2.0]), np.array([1.0, 0.0])), [4.0, 6.0])
+    np.testing.assert_array_equal(fg.jacobian(x**2)(np.array([3.0, 2.0])), [[6.0, 0.0], [0.0, 4.0]])
+    assert fg.grad(sp.Lambda((y, x), x - 2 * y))(1.0, 1.0) == -2.0
+    fg.check_grads(sp.sin(x) * y, 0.5, 2.0)
+
+
+def test_a_piece_that_does_not_hold_leaves_no_trace():
+    entropy = sp.Piecewise((x * sp.log(x), x > 0), (0, True))
+    assert fg.derivative(entropy)(0.0) == 0.0
+    assert fg.derivative(entropy)(2.0) == pytest.approx(math.log(2) + 1, rel=1e-15)
+    with pytest.raises(fg.errors.TraceError, match="branch"):
+        fg.compile(entropy)(2.0)
+
+
+@pytest.mark.parametrize("door", [fg.compile, fg.derivative, fg.grad, fg.hessp, fg.jacobian, fg.value_and_grad])
+def test_what_is_neither_function_nor_expression_is_named(door):
+    with pytest.raises(TypeError, match=r"f must be a function or a SymPy expression, got 3\.0"):
+        door(3.0)
+    with pytest.raises(TypeError, match="must be a number, got a MutableDenseMatrix"):
+        door(sp.Matrix([x]))
