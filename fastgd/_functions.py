@@ -6,6 +6,7 @@ A function that is not entered here (`FUNCTIONS`, `UFUNCS`) is refused by its na
 from __future__ import annotations
 
 import builtins
+import functools
 import math
 import operator
 from collections.abc import Callable
@@ -15,17 +16,18 @@ import numpy as np
 
 from fastgd import _primitives as p
 from fastgd._primitives import as_operand, trace_of
-from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, Traced
+from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, VALUES_ONLY, Traced
 
 __all__ = ["meaning"]
 
 
-def meaning(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Enter what NumPy functions mean on traced values."""
+def meaning(*functions: Any, differentiable: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter what NumPy functions mean on traced values; and that their results have no derivative, if so."""
 
     def enter(handler: Callable[..., Any]) -> Callable[..., Any]:
-        for function in functions:
-            FUNCTIONS[function] = handler
+        FUNCTIONS.update(dict.fromkeys(functions, handler))
+        if not differentiable:
+            VALUES_ONLY.update(functions)
         return handler
 
     return enter
@@ -80,7 +82,7 @@ def power_operator(x: Any, y: Any) -> Any:
 
 
 UFUNCS["power operator"] = power_operator       # type: ignore[index]
-UFUNCS[np.float_power] = lambda x, y: p.power(floating(node(x, y)), y)
+UFUNCS[np.float_power] = lambda x, y: p.power(p.astype(node(x, y), np.float64), p.astype(node(y, x), np.float64))
 UFUNCS[np.positive] = lambda x: x
 UFUNCS[np.fabs] = lambda x: p.absolute(floating(x))
 UFUNCS[np.reciprocal] = lambda x: 1.0 / x if x.dtype.kind == "f" else p.floor_divide(1, x)
@@ -332,17 +334,17 @@ def copy(x: Traced, *args: Any, **kwargs: Any) -> Any:
     return x
 
 
-@meaning(np.shape)
+@meaning(np.shape, differentiable=False)
 def shape(a: Any) -> tuple[int, ...]:
     return node(a).shape
 
 
-@meaning(np.ndim)
+@meaning(np.ndim, differentiable=False)
 def ndim(a: Any) -> int:
     return node(a).ndim
 
 
-@meaning(np.size)
+@meaning(np.size, differentiable=False)
 def size(a: Any, axis: Any = None) -> int:
     x = node(a)
     return x.size if axis is None else x.shape[axis]
@@ -507,7 +509,7 @@ def clip(a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: 
 UFUNCS[np._core.umath.clip] = lambda x, low, high: clip(x, low, high)       # type: ignore[attr-defined]
 
 
-@meaning(np.nonzero)
+@meaning(np.nonzero, differentiable=False)
 def nonzero(a: Any) -> Any:
     """Which elements are not zero: their number depends on values, so these are looked at."""
     x = node(a)
@@ -517,7 +519,8 @@ def nonzero(a: Any) -> Any:
 def enter_without_derivative(*functions: Callable[..., Any]) -> None:
     """Functions whose results are integers or bools."""
     for function in functions:
-        FUNCTIONS[function] = lambda *args, function=function, **kwargs: p.without_derivative(function, *args, **kwargs)
+        FUNCTIONS[function] = functools.partial(p.without_derivative, function)
+        VALUES_ONLY.add(function)
 
 
 enter_without_derivative(np.argmax, np.argmin, np.argsort, np.any, np.all, np.count_nonzero, np.searchsorted)
@@ -808,7 +811,7 @@ def round_(a: Any, decimals: int = 0, out: Any = None) -> Any:
     return p.rint(x) if decimals == 0 else p.rint(x * 10.0**decimals) / 10.0**decimals
 
 
-@meaning(np.isclose)
+@meaning(np.isclose, differentiable=False)
 def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     a, b = node(a, b), node(b, a)
     near = p.less_equal(p.absolute(a - b), atol + rtol * p.absolute(b))
@@ -816,7 +819,7 @@ def isclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: b
     return p.logical_or(near, p.logical_and(p.isnan(a), p.isnan(b))) if equal_nan else near
 
 
-@meaning(np.allclose)
+@meaning(np.allclose, differentiable=False)
 def allclose(a: Any, b: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
     return FUNCTIONS[np.all](isclose(a, b, rtol, atol, equal_nan))
 
@@ -831,8 +834,8 @@ def filled(value: float) -> Callable[..., Any]:
     return like
 
 
-FUNCTIONS[np.zeros_like] = FUNCTIONS[np.empty_like] = filled(0)
-FUNCTIONS[np.ones_like] = filled(1)
+meaning(np.zeros_like, np.empty_like, differentiable=False)(filled(0))
+meaning(np.ones_like, differentiable=False)(filled(1))
 
 
 @meaning(np.full_like)

@@ -388,8 +388,6 @@ def sum_of_broadcast(node: Traced, axis: Axes, shape: Shape) -> Any:
     bare = node.inputs[0]
     lengths = (1,) * (node.ndim - bare.ndim) + bare.shape
     repeated = [i for i in axis if lengths[i] != node.shape[i]]
-    if not repeated:
-        return sum_(reshape(bare, lengths), axis, len(shape) == node.ndim)
     rest = tuple([i for i in axis if i not in repeated])
     count = math.prod(node.shape[i] for i in repeated)
     inner = sum_(reshape(bare, lengths), rest, keepdims=True)

@@ -1,9 +1,10 @@
 """Cheaper operations of the same value: what `fastgd._primitives.elementwise` asks before it makes a node.
 
 The speed of a compiled graph is its number of elementwise steps, so derivatives are to come out lean. An identity is
-used if it holds to the bit (x·1, x − 0, −(−x), a + (−b) = a − b) or moves rounding alone: constant factors are multiplied
-among themselves (c·(d·x) = (cd)·x where cd is far from over- and underflow), a·(1/b) becomes a/b, and x**n is products
-of x for small integers n. Never used: x·0 = 0 and x − x = 0, which hide NaN and infinities, and x + 0 = x, wrong for −0.
+used if it holds to the bit (x·1, x − 0, −(−x), a + (−b) = a − b) or moves rounding alone: constant factors are
+multiplied among themselves (c·(d·x) = (cd)·x where cd is far from over- and underflow), a·(1/b) becomes a/b, and x**n
+is products of x for small integers n. Never used: x·0 = 0 and x − x = 0, which hide NaN and infinities, and x + 0 = x,
+wrong for −0.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ __all__ = ["FUNCTIONS", "UFUNCS", "Trace", "Traced", "active_trace", "is_constan
 #: What a NumPy function means on traced values: handlers take the function's own arguments.
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+#: Functions whose results are bools, integers, or depend on shapes alone.
+VALUES_ONLY: set[Any] = set()
 #: ufuncs' methods, such as (np.logaddexp, "reduce").
 UFUNC_METHODS: dict[tuple[np.ufunc, str], Callable[..., Any]] = {}
 

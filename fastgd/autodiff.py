@@ -35,7 +35,7 @@ import numpy as np
 from fastgd import _linear_algebra  # noqa: F401  (enters the meanings of NumPy's functions)
 from fastgd import _primitives as p
 from fastgd import _validation as validate
-from fastgd._check import check_against_quotients, is_float
+from fastgd._check import Check, is_float
 from fastgd._compiled import Compiled, as_result, compute, is_weak
 from fastgd._sympy import as_function, is_sympy
 from fastgd._traced import Trace, Traced, active_trace, attach_operators, refuse_leaked
@@ -590,6 +590,4 @@ def check_grads(
             given[i] = value
         return f(*given)
 
-    check_against_quotients(
-        varied, [args[i] for i in positions], {mode: known[mode] for mode in modes}, order, rtol, random_state
-    )
+    Check(varied, [args[i] for i in positions], {mode: known[mode] for mode in modes}, rtol, random_state).run(order)
