@@ -15,8 +15,9 @@ except ImportError as error:
 
 from fastgd._config import show_config
 from fastgd._version import __version__
-from fastgd.errors import ConvergenceWarning, DivergenceError
+from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
 from fastgd.fit import Moments, fit
+from fastgd.minimize import minimize
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
@@ -28,8 +29,10 @@ __all__ = [
     "FitResult",
     "Iterate",
     "Moments",
+    "NonFiniteError",
     "__version__",
     "fit",
+    "minimize",
     "mse",
     "mse_grad",
     "mse_value_and_grad",
