@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
-from fastgd.errors import ConvergenceWarning, DivergenceError
+from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
 from fastgd.fit import Moments, fit
+from fastgd.minimize import minimize
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
@@ -41,6 +42,7 @@ __all__ = [
     "FitResult",
     "Iterate",
     "Moments",
+    "NonFiniteError",
     "__version__",
     "check_grads",
     "compile",
@@ -50,6 +52,7 @@ __all__ = [
     "grad",
     "hessp",
     "jacobian",
+    "minimize",
     "mse",
     "mse_grad",
     "mse_value_and_grad",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ConvergenceWarning", "DerivativeError", "DivergenceError", "TraceError"]
+__all__ = ["ConvergenceWarning", "DerivativeError", "DivergenceError", "NonFiniteError", "TraceError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -39,6 +39,23 @@ class DivergenceError(ArithmeticError):
         self.max_lr = max_lr
         self.w = w
         self.loss = loss
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or its gradient that is NaN or infinite where the descent needs it.
+
+    Attributes
+    ----------
+    x : object
+        The parameters at which it is, laid out as the start was.
+    iteration : int
+        How many iterations were made before; 0 at the start.
+    """
+
+    def __init__(self, message: str, *, x: Any = None, iteration: int = 0) -> None:
+        super().__init__(message)
+        self.x = x
+        self.iteration = iteration
 
 
 class ConvergenceWarning(UserWarning):
