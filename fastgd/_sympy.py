@@ -112,7 +112,7 @@ def as_function(expression: Any, symbols: Sequence[Any] | None = None) -> Callab
         if length(given) != len(arguments):
             raise TypeError(
                 f"the expression {expression} takes its symbols {names} one by one, or in one array of {len(arguments)}"
-                f"; got {len(values)} arguments"
+                + (f"; got one of {length(given)}" if given is not values else f"; got {len(values)} arguments")
             )
         known = {symbol: given[k] for k, symbol in enumerate(arguments)}
         return evaluate(expression, known)
