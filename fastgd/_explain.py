@@ -29,8 +29,8 @@ HEAD, TAIL = 20, 20
 CHARACTERS = 80
 #: A longer one of a local derivative is left out.
 LOCAL_CHARACTERS = 30
-#: SymPy takes seconds for the derivatives of longer functions.
-SYMBOLIC_STEPS = 100
+#: Operations of a formula that SymPy is given, written out: it takes seconds for longer ones.
+SYMBOLIC_OPERATIONS = 200
 
 
 class Partial(NamedTuple):
@@ -75,7 +75,7 @@ class Step(NamedTuple):
     product: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """The chain rule for a function at a point, step by step. Printed it is a table, and in a notebook one in HTML.
 
@@ -96,17 +96,17 @@ class Explanation:
     mode: str
     steps: tuple[Step, ...]
     derivatives: dict[str, Any]
-    _graph: tuple[Node, dict[str, Node]] = field(repr=False, compare=False)
+    _graph: tuple[Node, dict[str, Node]] = field(repr=False)
 
     @cached_property
     def symbolic(self) -> dict[str, Any] | None:
         """The derivatives as SymPy expressions, by the argument's name.
 
-        None if SymPy is not installed, if there are arrays among the steps, more than 100 steps, or an operation that
-        SymPy does not know.
+        None if SymPy is not installed, if there are arrays among the steps, an operation that SymPy does not know, or
+        more than 200 operations in the formula.
         """
         output, inputs = self._graph
-        if len(self.steps) > SYMBOLIC_STEPS or any(node.shape for node in inputs.values()):
+        if operations_written_out(output) > SYMBOLIC_OPERATIONS or any(node.shape for node in inputs.values()):
             return None
         try:
             import sympy
@@ -199,7 +199,9 @@ def partial_text(step: str, partial: Partial) -> str:
 # ---- from a function to its steps ------------------------------------------------------------------------------------
 
 
-def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | None = None) -> Explanation:
+def explain(
+    f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | None = None, **kwargs: Any
+) -> Explanation:
     """The chain rule for a function at a point: a table of its steps, their local derivatives, and their products.
 
     Parameters
@@ -209,7 +211,9 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | No
     *args
         The arguments of f: numbers, float arrays, and nested lists, tuples and dicts of these.
     argnums : int or sequence of int, optional
-        The arguments by which is derived, by default all. The others are given.
+        The arguments by which is derived, by default all of them. The others are given.
+    **kwargs
+        Further arguments of f, which are given.
 
     Returns
     -------
@@ -249,14 +253,14 @@ def explain(f: Callable[..., Any], *args: Any, argnums: int | Sequence[int] | No
             trace.input(array, type(value) in (int, float)) for array, (_, value) in zip(values, named, strict=True)
         ]
         trace.simplifies = hasattr(f, "__wrapped__")  # a reader is to find what was written, but not in a derivative
-        returned = f(*with_leaves(args, positions, variables))
+        returned = f(*with_leaves(args, positions, variables), **kwargs)
         (output,) = simplified(trace, [as_output(returned, trace, called(f))])
         if not output.inputs:
             output = p.alias(output)  # the argument itself, or a constant
         trace.simplifies = True
         inputs = dict(zip((name for name, _ in named), variables, strict=True))
         given = {label: arg for k, (label, arg) in enumerate(zip(labels, args, strict=True)) if k not in positions}
-        return Table(f, output, inputs, given | surroundings(f)).explanation(values)
+        return Table(f, output, inputs, given | kwargs | surroundings(f)).explanation(values)
 
 
 def argument_names(f: Callable[..., Any], count: int) -> list[str]:
@@ -436,6 +440,14 @@ CHANGES: dict[str, Callable[..., tuple[str, ...]]] = {
     "min": lambda u, a: (f"d{a} where {a} is minimal",),
     "stop_gradient": lambda u, a: ("0",),
 }
+
+
+def operations_written_out(output: Node) -> int:
+    """How many operations a formula has, in which steps that are used twice stand twice."""
+    counts: dict[int, int] = {}
+    for node in in_order([output]):
+        counts[id(node)] = sum(counts[id(source)] for source in node.inputs) + bool(node.inputs)
+    return counts[id(output)]
 
 
 def is_product(node: Node) -> bool:
