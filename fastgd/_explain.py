@@ -235,7 +235,9 @@ def explain(
     Examples
     --------
     >>> import fastgd as fg
-    >>> print(fg.explain(lambda x: (2*x + 1)**2, 3.0))      # doctest: +SKIP
+    >>> table = fg.explain(lambda x, y: x * y + 1, 3.0, 2.0)
+    >>> [f"{step.name} = {step.expression}" for step in table.steps[2:]], table.derivatives
+    (['u1 = x*y', 'z = u1 + 1'], {'x': 2.0, 'y': 3.0})
     """
     f = as_callable(f)
     if active_trace() is not None:
@@ -319,6 +321,7 @@ class Table:
         self.names |= {id(node): given_name(node.value, given, f"{c}{k}") for k, node in enumerate(constants, start=1)}
         self.names |= {id(node): f"{u}{k}" for k, node in enumerate(steps, start=1)}
         self.names[id(output)] = output_name(f, taken)
+        self.names |= {id(self.operation(node)): self.names[id(node)] for node in steps}
         for node in self.order:
             if id(node) in self.hidden and node.primitive is p.RESHAPE:
                 self.names[id(node)] = self.names[id(node.inputs[0])]
@@ -331,15 +334,20 @@ class Table:
         wanted = [*self.rows, *products.values()]
         wanted += [local for found in partials.values() for _, _, local in found if local is not None]
         computed = make_runner(list(self.inputs.values()), wanted)(*values)
-        array = {id(node): value if value.shape else value.item() for node, value in zip(wanted, computed, strict=True)}
-        array[id(None)] = None
+        arrays = {id(node): array for node, array in zip(wanted, computed, strict=True)}
+
+        def figure(node: Traced | None) -> Any:
+            if node is None:
+                return None
+            return arrays[id(node)] if node.shape else arrays[id(node)].item()
+
         steps = tuple(
             Step(
                 self.names[id(node)],
                 self.expression(node) if node.inputs else "",
-                array[id(node)],
-                tuple(Partial(of, text, array[id(local)]) for of, text, local in partials[id(node)]),
-                array[id(products.get(id(node)))],
+                figure(node),
+                tuple(Partial(of, text, figure(local)) for of, text, local in partials[id(node)]),
+                figure(products.get(id(node))),
             )
             for node in self.rows
         )
@@ -349,7 +357,7 @@ class Table:
             self.names[id(self.output)],
             "forward" if forward else "reverse",
             steps,
-            {name: array[id(products[id(self.output if forward else node)])] for name, node in self.inputs.items()},
+            {name: figure(products[id(self.output if forward else node)]) for name, node in self.inputs.items()},
             (self.output, dict(self.inputs)),
         )
 
@@ -416,8 +424,9 @@ class Table:
         """How an operation that is not elementwise passes on a change of an operand."""
         name, primitive = self.names[id(source)], operation.primitive.name
         if primitive in CHANGES:
-            operands = [self.names.get(id(each), "") for each in operation.inputs]
-            return CHANGES[primitive](self.names[id(operation)], *operands)[operands.index(name)]
+            operands = [self.names[id(each)] for each in operation.inputs]
+            changes = CHANGES[primitive](self.names[id(operation)], *operands)
+            return " + ".join(text for text, each in zip(changes, operation.inputs, strict=True) if each is source)
         if primitive not in LINEAR:
             return f"linear in d{name}"
         others = {id(each): "0" for each in operation.inputs} if primitive == "concatenate" else {}
@@ -425,9 +434,9 @@ class Table:
         return formula(operation, names, CHARACTERS, self.transparent) or f"linear in d{name}"
 
 
-#: Operations that do to a change of any operand what they do to the operand.
+#: Operations that do to a change of their operands what they do to the operands.
 LINEAR = frozenset(
-    {"astype", "broadcast_to", "concatenate", "cumsum", "index", "matmul", "reshape", "scatter", "sum", "transpose"}
+    {"astype", "broadcast_to", "concatenate", "cumsum", "index", "reshape", "scatter", "sum", "transpose"}
 )
 #: What becomes of a change of each operand of others: by the names of the result and the operands.
 CHANGES: dict[str, Callable[..., tuple[str, ...]]] = {
@@ -436,6 +445,7 @@ CHANGES: dict[str, Callable[..., tuple[str, ...]]] = {
     "linalg.inv": lambda u, a: (f"-{u} @ d{a} @ {u}",),
     "linalg.slogdet": lambda u, a: (f"trace(inv({a}) @ d{a})",),
     "linalg.solve": lambda u, a, b: (f"-solve({a}, d{a} @ {u})", f"solve({a}, d{b})"),
+    "matmul": lambda u, a, b: (f"d{a} @ {b}", f"{a} @ d{b}"),
     "max": lambda u, a: (f"d{a} where {a} is maximal",),
     "min": lambda u, a: (f"d{a} where {a} is minimal",),
     "stop_gradient": lambda u, a: ("0",),
