@@ -67,7 +67,12 @@ class Plan:
             return as_result(values[0])
         rest = iter(values)
         results = zip(self.fixed, self.is_traced, strict=True)
-        return rebuild(self.results, [as_result(next(rest)) if traced else leaf for leaf, traced in results])
+        return rebuild(self.results, [as_result(next(rest)) if traced else own(leaf) for leaf, traced in results])
+
+
+def own(leaf: Any) -> Any:
+    """A result that no argument went into, as the caller's own."""
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def is_dynamic(leaf: Any) -> bool:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastgd import autodiff  # noqa: F401  (fills the tables)
 from fastgd import _primitives as p
+from fastgd import autodiff  # noqa: F401  (fills the tables)
 from fastgd._rules import FLAT
 from fastgd._traced import FUNCTIONS, UFUNC_METHODS, UFUNCS, VALUES_ONLY, full_name
 

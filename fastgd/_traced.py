@@ -321,6 +321,9 @@ class Traced(Node):
             return f"Traced(shape={self.shape}, dtype={self.dtype})"
         return f"Traced({self.tracer.look(self, 'repr')!r})"
 
+    def __str__(self) -> str:
+        return repr(self) if self.tracer.ended or self.tracer.fixed else str(self.tracer.look(self, "str"))
+
     def __format__(self, spec: str) -> str:
         if self.tracer.ended or self.tracer.fixed:
             return repr(self)

@@ -74,9 +74,11 @@ def as_variable(value: Any, name: str) -> Any:
 
 def positions_of(argnums: int | Sequence[int], n_args: int) -> tuple[int, ...]:
     """Which arguments are derived with respect to."""
-    given = (argnums,) if isinstance(argnums, (int, np.integer)) else tuple(argnums)
+    given = tuple(argnums) if isinstance(argnums, (tuple, list)) else (argnums,)
     for i in given:
-        if not isinstance(i, (int, np.integer)) or not -n_args <= i < n_args:
+        if not isinstance(i, (int, np.integer)) or isinstance(i, bool):
+            raise TypeError(f"argnums must be an int or a sequence of ints, got {argnums!r}")
+        if not -n_args <= i < n_args:
             raise ValueError(f"argnums={argnums!r}, but the function was called with {n_args} positional arguments")
     return tuple(int(i) % n_args for i in given)
 
