@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import fastgd as fg
 from fastgd import reference
+from fastgd._supported import supported
 
 
 def textbook(x):
@@ -192,6 +193,25 @@ def test_what_is_not_elementwise_says_how_it_passes_on_a_change(f, x, changes):
     table = fg.explain(f, x)
     assert set(changes) <= {partial.formula for step in table.steps for partial in step.partials}
     np.testing.assert_allclose(table.derivatives["x"], fg.grad(f)(x), rtol=1e-14)
+
+
+UFUNCS = [e for e in supported() if e.elementwise and isinstance(e.function, np.ufunc) and e.derivative != "none"]
+
+
+@pytest.mark.parametrize("entry", UFUNCS, ids=[entry.name for entry in UFUNCS])
+def test_every_elementwise_function_is_explained(entry):
+    """Its local derivatives are those of each element, whatever was broadcast."""
+    f, lowered = entry.function, entry.name in {"np.arccos", "np.arcsin", "np.arctanh"}
+    args = [np.array([[1.25], [1.75]]) - lowered, np.array([1.125, 2.5])][: f.nin]
+    table = fg.explain(lambda *args: np.sum(f(*args)), *args)
+    shape = np.broadcast_shapes(*(arg.shape for arg in args))
+    for i, (argument, gradient) in enumerate(zip(args, table.derivatives.values(), strict=True)):
+        np.testing.assert_allclose(gradient, fg.grad(lambda *args: np.sum(f(*args)), argnums=i)(*args), rtol=1e-14)
+        slopes = fg.derivative(lambda x: f(*args[:i], x, *args[i + 1 :]))(np.broadcast_to(argument, shape).copy())
+        reached = {partial.of: partial.value for partial in table.steps[len(args)].partials}
+        if entry.derivative == "derivative" and len(table.steps) == len(args) + 2:  # else it is made of several steps
+            local = reached[f"x{i}" if f.nin > 1 else "x"]
+            np.testing.assert_allclose(np.broadcast_to(local, shape), slopes, rtol=1e-14)
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
