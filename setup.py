@@ -21,7 +21,7 @@ DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
 JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
 
 # Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
-FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal")
+FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_tape")
 KERNELS = ("mse", "moments", "sparse", "sgd", "saga")
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):

@@ -13,6 +13,8 @@ except ImportError as error:
         "`pip install .`, and import fastgd from another directory"
     ) from None
 
+from typing import TYPE_CHECKING, Any
+
 from fastgd._config import show_config
 from fastgd._version import __version__
 from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
@@ -21,6 +23,15 @@ from fastgd.minimize import minimize
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
+
+if TYPE_CHECKING:
+    from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
+
+#: What is imported at first use, and from where.
+_LATER = dict.fromkeys(
+    ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
+    "fastgd.autodiff",
+)
 
 __all__ = [
     "MSE",
@@ -31,10 +42,30 @@ __all__ = [
     "Moments",
     "NonFiniteError",
     "__version__",
+    "check_grads",
+    "compile",
+    "derivative",
     "fit",
+    "grad",
+    "hessp",
+    "jacobian",
     "minimize",
     "mse",
     "mse_grad",
     "mse_value_and_grad",
     "show_config",
+    "value_and_grad",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

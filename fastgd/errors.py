@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ConvergenceWarning", "DivergenceError", "NonFiniteError"]
+__all__ = ["ConvergenceWarning", "DerivativeError", "DivergenceError", "NonFiniteError", "TraceError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -60,3 +60,24 @@ class NonFiniteError(ArithmeticError):
 
 class ConvergenceWarning(UserWarning):
     """A fit that ended without meeting its tolerance."""
+
+
+class TraceError(TypeError):
+    """A function cannot be traced: it keeps traced values, or branches on one where its trace is to be fixed."""
+
+
+class DerivativeError(AssertionError):
+    """A derivative is not the limit of difference quotients, as `fastgd.check_grads` found.
+
+    Attributes
+    ----------
+    expected : float
+        The difference quotient along a random direction.
+    got : float
+        The derivative along it.
+    """
+
+    def __init__(self, message: str, *, expected: float = float("nan"), got: float = float("nan")) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.got = got
