@@ -297,16 +297,27 @@ class LimitedMemory:
         first = 1.0 if self.pairs else first_step(direction)
         try:
             reached = search(Along(self.function, point, direction), first).point
-        except Stuck:
+        except Stuck as stuck:
             if not self.pairs:
                 raise
-            self.pairs.clear()
-            return self.advance(point)
+            return self.begin_anew(point, stuck)
         s, y = reached.x - point.x, reached.grad - point.grad
         product = float(s @ y)
         if product > np.finfo(np.float64).eps * float(y @ y):
             self.pairs.append((s, y, product))
         return reached
+
+    def begin_anew(self, point: Point, stuck: Stuck) -> Point:
+        """A step against the gradient; if none is enough either, what the first search was stuck in is the answer.
+
+        The quadratic with the Hessian H^-1 would have fallen by g.H g / 2 to its minimum.
+        """
+        self.pairs.clear()
+        try:
+            return self.advance(point)
+        except Stuck:
+            stuck.gain = -0.5 * stuck.along.start.slope
+            raise stuck from None
 
     def direction(self, grad: np.ndarray) -> np.ndarray:
         """-H grad (Nocedal and Wright, algorithm 7.4, with the scale of equation 7.20)."""

@@ -47,18 +47,18 @@ class Trial(NamedTuple):
 
 
 class Stuck(Exception):
-    """No step along a direction was enough: which direction, the first step tried, and the last.
+    """No step along a direction was enough: which direction, and the last step that was tried.
 
     Attributes
     ----------
     gain : float
-        What the loss would fall by in the first step, if that led to the minimum of a quadratic.
+        What the loss was to fall by, where the method knows: infinite where it does not.
     """
 
-    def __init__(self, along: Along, first: float, last: Trial) -> None:
+    def __init__(self, along: Along, last: Trial) -> None:
         super().__init__()
         self.along, self.last = along, last
-        self.gain = -0.5 * first * along.start.slope
+        self.gain = math.inf
 
 
 class Along:
@@ -86,6 +86,10 @@ class Along:
         """The trial and its slope: NaN if the loss or the gradient is not finite."""
         point = trial.point
         return trial._replace(slope=float(point.grad @ self.direction) if point.is_finite else math.nan)
+
+    def is_shorter(self, trial: Trial) -> bool:
+        """Whether the gradient is no longer than at the start."""
+        return float(np.square(trial.point.grad).sum()) <= float(np.square(self.start.point.grad).sum())
 
     def moves(self, trial: Trial) -> bool:
         """Whether the step is long enough to change any parameter."""
@@ -123,13 +127,13 @@ def backtrack(
     while True:
         trial = along(step, with_grad=with_grad and step == first)
         if not along.moves(trial):
-            raise Stuck(along, first, trial)
+            raise Stuck(along, trial)
         loss = trial.point.loss
         if loss <= level + share * step * slope and (trial.point.is_finite if with_grad else math.isfinite(loss)):
             return trial
         if loss <= level + along.noise:
             trial = along.with_slope(trial)
-            if trial.slope <= (2 * share - 1) * slope:
+            if trial.slope <= (2 * share - 1) * slope and along.is_shorter(trial):
                 return trial
         rise = loss - at - step * slope
         cut = -step * slope / (2 * rise) if math.isfinite(rise) and rise > 0 else RETREAT
@@ -166,7 +170,7 @@ def search(along: Along, first: float) -> Trial:
         step = beyond(before, low) if high is None else between(low, high, halve=count % 3 == 2)
     if low.point.loss < along.start.point.loss:
         return low
-    raise Stuck(along, first, trial)
+    raise Stuck(along, trial)
 
 
 def is_enough(along: Along, trial: Trial) -> bool:

@@ -33,7 +33,7 @@ USES = {
 DEFAULT_TOL, COARSE_TOL = 1e-7, 1e-3
 #: Iterations unless they are given, as of SciPy's L-BFGS-B, and changes that "lbfgs" remembers.
 MAXITER, MEMORY = 15_000, 10
-#: Iterations in which neither the loss nor the gradient became less than ever, after which it is rounding that moves.
+#: Iterations in which neither loss nor gradient became less than ever, and the loss kept within rounding of its least.
 PATIENCE = 100
 #: How far a slope may be from the difference quotient, as a share of the larger, before jac is called wrong.
 DISAGREEMENT = 0.1
@@ -365,7 +365,7 @@ class Watch:
         self.history = History()
         self.tol = self.measure = math.nan
         self.best: Point | None = None
-        self.least_loss, self.least_measure, self.least_at = math.inf, math.inf, 0
+        self.least_loss, self.least_measure, self.moved_at = math.inf, math.inf, 0
         self.scale = 0.0        # of the loss, for divergence
 
     @property
@@ -475,12 +475,13 @@ class Watch:
         return End(CALLED, "the callback ended it") if stop else None
 
     def _is_rounding(self, point: Point) -> End | None:
-        """Whether it has been long since the loss or the gradient was less than ever."""
-        lower = point.loss < self.least_loss - self.function.eps * abs(point.loss)
-        if lower or self.measure < self.least_measure:
-            self.least_at = self.nit
-        self.least_loss, self.least_measure = min(self.least_loss, point.loss), min(self.least_measure, self.measure)
-        if self.lr is not None or self.tol == 0 or self.nit - self.least_at < PATIENCE:
+        """Whether for long the loss was the least ever but for rounding, and the gradient not less than ever."""
+        loss, noise = point.loss, self.function.noise(point.loss)
+        lower = loss < self.least_loss - self.function.eps * abs(loss)
+        if lower or loss > self.least_loss + noise or self.measure < self.least_measure:
+            self.moved_at = self.nit
+        self.least_loss, self.least_measure = min(self.least_loss, loss), min(self.least_measure, self.measure)
+        if self.lr is not None or self.tol == 0 or self.nit - self.moved_at < PATIENCE:
             return None
         return self._rounded()
 
