@@ -35,11 +35,17 @@ FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "
 KERNEL_FLAGS = ["--param", "max-completely-peel-times=7", "-fno-loop-unroll-and-jam"]
 # Entries of sparse rows are met one by one; gcc would put vectors of them together element by element. So it would of
 # the addresses of a panel's rows, which costs a quarter of the time; and it would make longer chains of their sums,
-# which are written as vectors in the order they need.
+# which are written as vectors in the order they need. An update goes through up to five arrays, and sees for itself that
+# no two of them meet before it takes vectors; and what it writes only where a gradient is finite must stay a choice
+# between two numbers, of which gcc would make branches. Elements have the same bits wherever in an array they are, if
+# the loops over vectors and those over what is left keep to one order of operations.
 KERNEL_FLAGS_OF = {
     "mse": ["-fno-associative-math"],
     "sparse": ["-fno-tree-vectorize"],
     "sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
+    "updates": [
+        "--param", "vect-max-version-for-alias-checks=40", "-fno-thread-jumps", "-fno-tree-pre", "-fno-associative-math",
+    ],
 }
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:

@@ -121,11 +121,19 @@ ctypedef struct Update:
     double take_square
     double scale
     double eps
-    bint rolls                  # there is a momentum,
-    bint starts                 # which this step begins
+    bint passes                 # whatever the gradient is
+    bint rolls                  # there is a momentum
     bint nesterov
     bint takes_maximum
     bint centred
+
+
+ctypedef struct Stretch:
+    # Elements of a parameter, its gradient and its state, one after the other; it owns nothing.
+    const void *g
+    void *p
+    void *state[3]              # NULL where the rule has none
+    Py_ssize_t n
 
 
 ctypedef void (*mse_fn)(const Rows *rows, const double *w, double b, double *sums_out, void *scratch) noexcept nogil
@@ -171,9 +179,7 @@ ctypedef void (*sparse_panel_fn)(
 ) noexcept nogil
 ctypedef Py_ssize_t (*sparse_scratch_fn)(const SparseRows *rows) noexcept nogil
 ctypedef int (*examine_fn)(const SparseRows *rows) noexcept nogil
-ctypedef void (*update_rule_fn)(
-    const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n
-) noexcept nogil
+ctypedef bint (*update_rule_fn)(const Update *rule, const Stretch *at) noexcept nogil
 ctypedef Py_ssize_t (*finite_fn)(const void *g, Py_ssize_t n) noexcept nogil
 
 cdef enum:

@@ -356,10 +356,11 @@ class SGD(Optimizer):
     maximize : bool, default False
         Go uphill.
     check_finite : bool or "first", default True
-        Refuse a NaN or an infinity in a gradient by name. Gradients of at most 256 KiB in all are looked at before
-        anything is changed. Larger ones would take up to a third of a step to read twice; they are looked at some
-        kilobytes ahead of the update, which stops there: no NaN enters a parameter or its state, but what comes before
-        has been updated. "first" looks at all gradients first, whatever they cost. False looks at none.
+        A NaN or an infinity in a gradient is an error that names its parameter and index. Gradients of at most 256 KiB in
+        all are looked at before anything is changed. To read larger ones twice would take a fifth to a third of a step:
+        they are looked at as they are used, which costs nothing, and an element that is not finite changes neither its
+        parameter nor its state, while all others make the step; the error comes after it. "first" looks at all gradients
+        before anything is changed, whatever that costs. False looks at none.
 
     Raises
     ------

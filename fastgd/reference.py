@@ -492,6 +492,91 @@ def largest_eigenvalue(
     return value
 
 
+# ---- update rules ----------------------------------------------------------------------------------------------------
+#
+# Each changes the parameters p and the state of a rule, lists of floats, by the gradient g at step t = 1, 2, ...; the
+# options are those of `fastgd.optim`, which are PyTorch's.
+
+
+def penalised(p: Vector, g: Vector, weight_decay: float, maximize: bool) -> list[float]:
+    """The gradient of what is to be made small: (-g if it is to be made large, else g) + weight_decay p."""
+    sign = -1.0 if maximize else 1.0
+    return [sign * g_j + weight_decay * p_j for p_j, g_j in zip(p, g, strict=True)]
+
+
+def sgd_step(
+    p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float, momentum: float = 0.0,
+    dampening: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, maximize: bool = False,
+) -> None:  # fmt: skip
+    """b <- momentum b + (1 - dampening) g, at first b = g; p <- p - lr b, or with nesterov p - lr (g + momentum b)."""
+    for j, d in enumerate(penalised(p, g, weight_decay, maximize)):
+        if momentum:
+            buffer = state["momentum_buffer"]
+            buffer[j] = d if t == 1 else momentum * buffer[j] + (1.0 - dampening) * d
+            d = d + momentum * buffer[j] if nesterov else buffer[j]
+        p[j] -= lr * d
+
+
+def adam_step(
+    p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float,
+    betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, amsgrad: bool = False,
+    maximize: bool = False, decoupled: bool = False,
+) -> None:  # fmt: skip
+    """m and v, decaying averages of g and g^2, free of their bias towards zero: p <- p - lr m / (sqrt(v) + eps).
+
+    Kingma and Ba (2015), algorithm 1; `decoupled` is AdamW, p <- (1 - lr weight_decay) p before it, of Loshchilov and
+    Hutter (2019); with amsgrad the largest v so far takes its place, of Reddi, Kale and Kumar (2018).
+    """
+    beta1, beta2 = betas
+    m, v = state["exp_avg"], state["exp_avg_sq"]
+    for j, d in enumerate(penalised(p, g, 0.0 if decoupled else weight_decay, maximize)):
+        m[j] += (1.0 - beta1) * (d - m[j])
+        v[j] = beta2 * v[j] + (1.0 - beta2) * d * d
+        largest = v[j]
+        if amsgrad:
+            largest = state["max_exp_avg_sq"][j] = max(state["max_exp_avg_sq"][j], v[j])
+        if decoupled:
+            p[j] *= 1.0 - lr * weight_decay
+        p[j] -= lr / (1.0 - beta1**t) * m[j] / (sqrt(largest) / sqrt(1.0 - beta2**t) + eps)
+
+
+def adagrad_step(
+    p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float, lr_decay: float = 0.0,
+    weight_decay: float = 0.0, eps: float = 1e-10, maximize: bool = False,
+) -> None:  # fmt: skip
+    """s <- s + g^2; p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps). Duchi, Hazan and Singer (2011)."""
+    total = state["sum"]
+    for j, d in enumerate(penalised(p, g, weight_decay, maximize)):
+        total[j] += d * d
+        p[j] -= lr / (1.0 + (t - 1) * lr_decay) * d / (sqrt(total[j]) + eps)
+
+
+def rmsprop_step(
+    p: list[float], g: Vector, state: dict[str, list[float]], t: int, *, lr: float, alpha: float = 0.99,
+    eps: float = 1e-8, weight_decay: float = 0.0, momentum: float = 0.0, centered: bool = False,
+    maximize: bool = False,
+) -> None:  # fmt: skip
+    """v <- alpha v + (1 - alpha) g^2; p <- p - lr b with b <- momentum b + g / (sqrt(v) + eps).
+
+    Tieleman and Hinton (2012). Centred, v less the square of g's own average takes its place: Graves (2013), equations
+    38 to 41. All steps are alike, whatever `t` is.
+    """
+    del t
+    v = state["square_avg"]
+    for j, d in enumerate(penalised(p, g, weight_decay, maximize)):
+        v[j] = alpha * v[j] + (1.0 - alpha) * d * d
+        spread = v[j]
+        if centered:
+            mean = state["grad_avg"]
+            mean[j] += (1.0 - alpha) * (d - mean[j])
+            spread = max(spread - mean[j] * mean[j], 0.0)
+        d /= sqrt(spread) + eps
+        if momentum:
+            buffer = state["momentum_buffer"]
+            buffer[j] = d = momentum * buffer[j] + d
+        p[j] -= lr * d
+
+
 # ---- fits ------------------------------------------------------------------------------------------------------------
 
 

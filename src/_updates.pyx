@@ -13,7 +13,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport pow, sqrt
 from libc.string cimport memcpy, memset
 
-from fastgd._types cimport Update, UpdateKernels, finite_fn, update_rule_fn
+from fastgd._types cimport Stretch, Update, UpdateKernels, finite_fn, update_rule_fn
 
 import numpy as np
 
@@ -22,7 +22,7 @@ cnp.import_array()
 cdef enum:
     SHORT = 1 << 13         # elements below which releasing the GIL costs more than it frees
     PIECE = 1 << 21         # elements between two looks at Ctrl-C
-    TILE = 1 << 11          # elements that are checked, or copied, before they are used
+    TILE = 1 << 11          # elements that are copied before they are used, if they are not contiguous
     CHECK_FIRST = 1 << 18   # bytes of gradients that are read again from a near cache
     LINE = 64               # bytes of a cache line
     AXES = 64               # that an array can have
@@ -109,7 +109,7 @@ cdef struct Job:
     # A step of one parameter; it owns nothing.
     Update rule
     update_rule_fn kernel
-    finite_fn finite            # NULL: gradients are not looked at on the way
+    finite_fn finite
     char *p
     const char *g
     char *state[STATES]         # NULL where the rule has none
@@ -124,41 +124,39 @@ cdef inline void *place_in(char *array, Py_ssize_t offset) noexcept nogil:
     return NULL if array == NULL else <void *> (array + offset)
 
 
-cdef inline bint update_tile(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
-    """Whether the gradient was finite; else nothing was done."""
+cdef inline bint update_stretch(const Job *job, Py_ssize_t first, Py_ssize_t count) noexcept nogil:
+    """Whether the gradient was finite. What is not contiguous goes through a tile."""
     cdef Py_ssize_t offset = first * job.itemsize
-    cdef char *p = job.p + offset
-    cdef const char *g = job.g + offset
-    cdef void *state[STATES]
+    cdef Stretch at
+    cdef bint fine
     cdef int k
+    at.n = count
+    at.g = job.g + offset
+    at.p = job.p + offset
+    for k in range(STATES):
+        at.state[k] = place_in(job.state[k], offset)
     if job.g_grid != NULL:
         copy_tile(job.g_grid, first, count, job.g_tile, False)
-        g = job.g_tile
-    if job.finite != NULL and job.finite(g, count) < count:
-        return False
+        at.g = job.g_tile
     if job.p_grid != NULL:
-        p = job.p_tile
-        copy_tile(job.p_grid, first, count, p, False)
-    for k in range(STATES):
-        state[k] = place_in(job.state[k], offset)
-    job.kernel(&job.rule, g, p, state, count)
+        copy_tile(job.p_grid, first, count, job.p_tile, False)
+        at.p = job.p_tile
+    fine = job.kernel(&job.rule, &at)
     if job.p_grid != NULL:
-        copy_tile(job.p_grid, first, count, p, True)
-    return True
+        copy_tile(job.p_grid, first, count, job.p_tile, True)
+    return fine
 
 
-cdef Py_ssize_t update_piece(const Job *job, Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
-    """How far it came: to `stop`, or to the tile in which the gradient is not finite."""
-    cdef Py_ssize_t count
-    if job.finite == NULL and job.p_grid == NULL and job.g_grid == NULL:
-        update_tile(job, first, stop - first)
-        return stop
+cdef bint update_piece(const Job *job, Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
+    cdef Py_ssize_t length = stop - first, count
+    cdef bint fine = True
+    if job.p_grid != NULL or job.g_grid != NULL:
+        length = min(length, TILE)
     while first < stop:
-        count = min(stop - first, <Py_ssize_t> TILE)
-        if not update_tile(job, first, count):
-            return first
+        count = min(stop - first, length)
+        fine &= update_stretch(job, first, count)
         first += count
-    return stop
+    return fine
 
 
 cdef Py_ssize_t finite_piece(const Job *job, Py_ssize_t first, Py_ssize_t stop) noexcept nogil:
@@ -403,8 +401,9 @@ cdef class Group:
         """The coefficients of a parameter's step number t, from 1 on."""
         memcpy(rule, &self.base, sizeof(Update))
         rule.rate = lr
-        rule.starts = t == 1
-        if self.rule == 1:
+        if self.rule == 0 and t == 1:
+            rule.take = 1.0
+        elif self.rule == 1:
             rule.rate = lr / (1.0 - pow(self.beta1, <double> t))
             rule.scale = 1.0 / sqrt(1.0 - pow(self.beta2, <double> t))
             if self.decoupled:
@@ -465,8 +464,8 @@ cdef class Stepper:
     structure : tuple or None
         Of the gradients; see `flatten`.
     check : int
-        0: gradients are not looked at. 1: those of few bytes before anything is changed, others on the way. 2: all of
-        them before anything is changed.
+        0: gradients are not looked at. 1: those of few bytes are before anything is changed, others on the way. 2: all
+        are before anything is changed.
     """
 
     cdef readonly Py_ssize_t steps      # that were completed
@@ -535,8 +534,8 @@ cdef class Stepper:
         ------
         TypeError, ValueError
             If a gradient does not fit its parameter, or shares memory with one, or holds a NaN or an infinity; or if a
-            parameter was moved or made read-only. Nothing was changed then, but by an optimiser that finds what is not
-            finite on its way through many gradients (see `check_finite`): the message says how far it came.
+            parameter was moved or made read-only. Nothing was changed then, except that of large gradients with elements
+            that are not finite all others were used (see `check_finite`); the message says so.
         """
         if self.busy:
             raise RuntimeError("this optimiser is in the midst of a step")
@@ -594,23 +593,36 @@ cdef class Stepper:
         return 0
 
     cdef int update_all(self) except -1:
-        cdef Py_ssize_t k, nbytes = 0, since = 0
-        cdef int member, before = -1
-        cdef Py_ssize_t t = -1
-        cdef Parameter parameter
-        cdef Group group
+        cdef Py_ssize_t k, nbytes = 0
+        cdef Parameter parameter, bad = None
         cdef Job job
-        cdef bint on_the_way = False
+        cdef bint first
         job.p_tile = self.tiles
         job.g_tile = self.tiles + TILE * sizeof(double)
         for k in range(len(self.groups)):
             self.rates[k] = (<Group> self.groups[k]).rate(self.steps)
-        if self.check:
-            for parameter in self.parameters:
-                nbytes += parameter.size * parameter.itemsize
-            on_the_way = self.check == 1 and nbytes > CHECK_FIRST
-            if not on_the_way:
-                self.check_all(&job)
+        for parameter in self.parameters:
+            nbytes += parameter.size * parameter.itemsize
+        first = self.check == 2 or self.check == 1 and nbytes <= CHECK_FIRST
+        if first:
+            self.check_all(&job)
+        bad = self.update_each(&job, first or not self.check)
+        self.steps += 1
+        if self.bump is not None:
+            self.bump(self.tensors)
+        if bad is not None:
+            bad.fill_job(&job, 0)
+            refuse_nonfinite(
+                bad, finite_piece(&job, 0, bad.size), "the step left such elements alone, and all others have made it"
+            )
+        return 0
+
+    cdef Parameter update_each(self, Job *job, bint passes):
+        """The first parameter of which the gradient was not finite, unless it `passes`."""
+        cdef Py_ssize_t k, t = -1, since = 0
+        cdef int member, before = -1
+        cdef Parameter parameter, bad = None
+        cdef Group group
         for k in range(len(self.parameters)):
             parameter = self.parameters[k]
             if parameter.g == NULL:
@@ -621,15 +633,12 @@ cdef class Stepper:
                 t = parameter.steps + 1
                 before = member
                 group.prepare(&job.rule, self.rates[member], t)
-            parameter.fill_job(&job, group.rule)
-            if not on_the_way:
-                job.finite = NULL
-            self.update(parameter, &job, &since)
+                job.rule.passes = passes
+            parameter.fill_job(job, group.rule)
+            if not self.update(parameter, job, &since) and not passes and bad is None:
+                bad = parameter
             parameter.steps = t
-        self.steps += 1
-        if self.bump is not None:
-            self.bump(self.tensors)
-        return 0
+        return bad
 
     cdef int check_all(self, Job *job) except -1:
         """Raise if any gradient is not finite."""
@@ -654,29 +663,22 @@ cdef class Stepper:
         return 0
 
     cdef int update(self, Parameter parameter, Job *job, Py_ssize_t *since) except -1:
-        """One parameter. `since` counts elements since the last look at Ctrl-C."""
-        cdef Py_ssize_t first = 0, stop, came
+        """Whether the gradient of one parameter was finite. `since` counts elements since the last look at Ctrl-C."""
+        cdef Py_ssize_t first = 0, stop
+        cdef bint fine = True
         while first < parameter.size:
             stop = min(parameter.size, first + PIECE)
             if stop - first < SHORT:
-                came = update_piece(job, first, stop)
+                fine &= update_piece(job, first, stop)
             else:
                 with nogil:
-                    came = update_piece(job, first, stop)
-            if came < stop:
-                came += self.tiles_into(job, came, stop)
-                refuse_nonfinite(
-                    parameter, came, f"the parameters before it and {came // TILE * TILE} of its elements were updated"
-                )
+                    fine &= update_piece(job, first, stop)
             since[0] += stop - first + LINE
             if since[0] > PIECE // 2:
                 since[0] = 0
                 PyErr_CheckSignals()
             first = stop
-        return 0
-
-    cdef Py_ssize_t tiles_into(self, Job *job, Py_ssize_t first, Py_ssize_t stop) noexcept:
-        return finite_piece(job, first, stop) - first
+        return fine
 
     def __reduce__(self):
         raise TypeError("an optimiser is tied to the memory of its parameters: pickle its state_dict()")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import _cpu, _exact, _kernels, _moments, _mse, _proximal, _rows, _saga, _sgd, _sparse
+from fastgd import _cpu, _exact, _kernels, _moments, _mse, _proximal, _rows, _saga, _sgd, _sparse, _updates
 
 PACKAGE = Path(fg.__file__).parent
 
@@ -92,7 +92,7 @@ def copy_of_package(folder, missing):
     "missing",
     [
         "", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "_sgd.", "_saga.", "_proximal.",
-        "mse_", "moments_", "sparse_", "sgd_", "saga_", "mse_baseline.",
+        "_updates.", "mse_", "moments_", "sparse_", "sgd_", "saga_", "updates_", "mse_baseline.",
     ],
 )
 def test_an_uncompiled_copy_says_so_in_one_line(missing, tmp_path):
@@ -241,7 +241,7 @@ def own_names(scope):
 
 @pytest.mark.parametrize(
     "module",
-    [_cpu, _rows, _mse, _moments, _exact, _sparse, _sgd, _saga, _proximal],
+    [_cpu, _rows, _mse, _moments, _exact, _sparse, _sgd, _saga, _proximal, _updates],
     ids=lambda module: module.__name__,
 )
 def test_stubs_match(module):

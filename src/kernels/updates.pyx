@@ -6,7 +6,7 @@ step is (PyTorch's order of operations, in which alone rounding errors agree)
 
     all         g <- sign g + weight_decay p
 
-    sgd         b <- keep b + take g                            b <- g at its first step
+    sgd         b <- keep b + take g                            take is 1 at the first step
                 g <- b, or with nesterov g + keep b
                 p <- p - rate g
 
@@ -30,14 +30,18 @@ scale = 1 / sqrt(1 - beta2^t). They and all arithmetic are rounded to the elemen
 
 The options of a rule are literals after inlining, which is why this module is compiled with ``CYTHON_INLINE`` meaning
 ``always_inline`` (see setup.py): each combination is a loop of its own, without branches, that the compiler vectorises.
-A step reads and writes lines that it has just read, so stores that go past the caches would gain nothing.
+A step writes lines that it has just read, so stores that go past the caches would gain nothing.
+
+A gradient that is not finite must not reach parameters and state. To look at all of a large one first is to read it
+twice, which takes a fifth to a third of a step. So the loops look at each element as they use it, and write nothing
+where it is not finite.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs, fabsf, sqrt, sqrtf
 
-from fastgd._types cimport Update, UpdateKernels, real
+from fastgd._types cimport Stretch, Update, UpdateKernels, real
 
 cdef enum:
     LOOK = 256      # elements that are looked at for what is not finite before it is asked whether there was any
@@ -65,159 +69,166 @@ cdef inline real slope(const Update *rule, real g, real p, const bint decays) no
 
 
 # ---- one loop for each rule ----------------------------------------------------------------------------------------
+#
+# Each returns whether the gradient was finite, counted so that the loop vectorises; what was not is left as it was,
+# unless it `passes`.
 
-cdef inline void descend(
-    const Update *rule, const real *g, real *p, Py_ssize_t n, const bint decays
-) noexcept nogil:
+cdef inline bint descend(const Update *rule, const Stretch *at, real *p, const bint decays) noexcept nogil:
     """sgd without momentum."""
-    cdef real rate = <real> rule.rate
-    cdef Py_ssize_t i
+    cdef real rate = <real> rule.rate, d
+    cdef const real *g = <const real *> at.g
+    cdef Py_ssize_t n = at.n, i
+    cdef int passes = rule.passes, bad = 0, fine
     for i in range(n):
-        p[i] -= rate * slope(rule, g[i], p[i], decays)
+        fine = is_finite(g[i]) | passes
+        bad |= not fine
+        d = slope(rule, g[i], p[i], decays)
+        p[i] = p[i] - rate * d if fine else p[i]
+    return not bad
 
 
-cdef inline void roll(
-    const Update *rule, const real *g, real *p, real *b, Py_ssize_t n, const bint decays, const bint nesterov,
-    const bint starts
+cdef inline bint roll(
+    const Update *rule, const Stretch *at, real *p, const bint decays, const bint nesterov
 ) noexcept nogil:
     """sgd with momentum."""
     cdef real rate = <real> rule.rate, keep = <real> rule.keep, take = <real> rule.take, d, velocity
-    cdef Py_ssize_t i
+    cdef const real *g = <const real *> at.g
+    cdef real *b = <real *> at.state[0]
+    cdef Py_ssize_t n = at.n, i
+    cdef int passes = rule.passes, bad = 0, fine
     for i in range(n):
+        fine = is_finite(g[i]) | passes
+        bad |= not fine
         d = slope(rule, g[i], p[i], decays)
-        velocity = d if starts else keep * b[i] + take * d
-        b[i] = velocity
-        p[i] -= rate * (d + keep * velocity if nesterov else velocity)
+        velocity = keep * b[i] + take * d
+        b[i] = velocity if fine else b[i]
+        d = d + keep * velocity if nesterov else velocity
+        p[i] = p[i] - rate * d if fine else p[i]
+    return not bad
 
 
-cdef inline void adapt(
-    const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n, const bint decays,
-    const bint takes_maximum
+cdef inline bint adapt(
+    const Update *rule, const Stretch *at, real *p, const bint decays, const bint takes_maximum
 ) noexcept nogil:
     """adam."""
     cdef real rate = <real> rule.rate, take = <real> rule.take, eps = <real> rule.eps, scale = <real> rule.scale
     cdef real keep_square = <real> rule.keep_square, take_square = <real> rule.take_square
     cdef real shrink = <real> rule.shrink, d, mean, square
-    cdef real *m = <real *> state[0]
-    cdef real *v = <real *> state[1]
-    cdef real *u = <real *> state[2]
-    cdef Py_ssize_t i
+    cdef const real *g = <const real *> at.g
+    cdef real *m = <real *> at.state[0]
+    cdef real *v = <real *> at.state[1]
+    cdef real *u = <real *> at.state[2]
+    cdef Py_ssize_t n = at.n, i
+    cdef int passes = rule.passes, bad = 0, fine
     for i in range(n):
+        fine = is_finite(g[i]) | passes
+        bad |= not fine
         d = slope(rule, g[i], p[i], decays)
         mean = m[i] + take * (d - m[i])
         square = keep_square * v[i] + take_square * d * d
-        m[i] = mean
-        v[i] = square
+        m[i] = mean if fine else m[i]
+        v[i] = square if fine else v[i]
         if takes_maximum:
             square = u[i] if u[i] > square else square      # what is no number stays in v
-            u[i] = square
-        p[i] = shrink * p[i] - rate * mean / (scale * root(square) + eps)
+            u[i] = square if fine else u[i]
+        p[i] = shrink * p[i] - rate * mean / (scale * root(square) + eps) if fine else p[i]
+    return not bad
 
 
-cdef inline void accumulate(
-    const Update *rule, const real *g, real *p, real *s, Py_ssize_t n, const bint decays
-) noexcept nogil:
+cdef inline bint accumulate(const Update *rule, const Stretch *at, real *p, const bint decays) noexcept nogil:
     """adagrad."""
     cdef real rate = <real> rule.rate, eps = <real> rule.eps, d, total
-    cdef Py_ssize_t i
+    cdef const real *g = <const real *> at.g
+    cdef real *s = <real *> at.state[0]
+    cdef Py_ssize_t n = at.n, i
+    cdef int passes = rule.passes, bad = 0, fine
     for i in range(n):
+        fine = is_finite(g[i]) | passes
+        bad |= not fine
         d = slope(rule, g[i], p[i], decays)
         total = s[i] + d * d
-        s[i] = total
-        p[i] -= rate * d / (root(total) + eps)
+        s[i] = total if fine else s[i]
+        p[i] = p[i] - rate * d / (root(total) + eps) if fine else p[i]
+    return not bad
 
 
-cdef inline void normalise(
-    const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n, const bint decays,
-    const bint centred, const bint rolls
+cdef inline bint normalise(
+    const Update *rule, const Stretch *at, real *p, const bint decays, const bint centred, const bint rolls
 ) noexcept nogil:
     """rmsprop."""
     cdef real rate = <real> rule.rate, keep = <real> rule.keep, eps = <real> rule.eps
     cdef real keep_square = <real> rule.keep_square, take_square = <real> rule.take_square, d, square, mean
-    cdef real *v = <real *> state[0]
-    cdef real *b = <real *> state[1]
-    cdef real *a = <real *> state[2]
-    cdef Py_ssize_t i
+    cdef const real *g = <const real *> at.g
+    cdef real *v = <real *> at.state[0]
+    cdef real *b = <real *> at.state[1]
+    cdef real *a = <real *> at.state[2]
+    cdef Py_ssize_t n = at.n, i
+    cdef int passes = rule.passes, bad = 0, fine
     for i in range(n):
+        fine = is_finite(g[i]) | passes
+        bad |= not fine
         d = slope(rule, g[i], p[i], decays)
         square = keep_square * v[i] + take_square * d * d
-        v[i] = square
+        v[i] = square if fine else v[i]
         if centred:
             mean = a[i] + take_square * (d - a[i])
-            a[i] = mean
+            a[i] = mean if fine else a[i]
             square -= mean * mean
             square = 0 if square < 0 else square
+        d /= root(square) + eps
         if rolls:
-            d = keep * b[i] + d / (root(square) + eps)
-            b[i] = d
-            p[i] -= rate * d
-        else:
-            p[i] -= rate * d / (root(square) + eps)
+            d = keep * b[i] + d
+            b[i] = d if fine else b[i]
+        p[i] = p[i] - rate * d if fine else p[i]
+    return not bad
 
 
 # ---- which of them -------------------------------------------------------------------------------------------------
 
-cdef inline void sgd(const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    cdef real *b = <real *> state[0]
+cdef inline bint sgd(const Update *rule, const Stretch *at, real *p) noexcept nogil:
     if not rule.rolls:
         if rule.weight_decay == 0:
-            descend(rule, g, p, n, False)
-        else:
-            descend(rule, g, p, n, True)
-    elif rule.starts:
+            return descend(rule, at, p, False)
+        return descend(rule, at, p, True)
+    if rule.weight_decay == 0:
         if rule.nesterov:
-            roll(rule, g, p, b, n, True, True, True)
-        else:
-            roll(rule, g, p, b, n, True, False, True)
-    elif rule.weight_decay == 0:
-        if rule.nesterov:
-            roll(rule, g, p, b, n, False, True, False)
-        else:
-            roll(rule, g, p, b, n, False, False, False)
-    elif rule.nesterov:
-        roll(rule, g, p, b, n, True, True, False)
-    else:
-        roll(rule, g, p, b, n, True, False, False)
+            return roll(rule, at, p, False, True)
+        return roll(rule, at, p, False, False)
+    if rule.nesterov:
+        return roll(rule, at, p, True, True)
+    return roll(rule, at, p, True, False)
 
 
-cdef inline void adam(const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n) noexcept nogil:
+cdef inline bint adam(const Update *rule, const Stretch *at, real *p) noexcept nogil:
     if rule.weight_decay == 0:
         if rule.takes_maximum:
-            adapt(rule, g, p, state, n, False, True)
-        else:
-            adapt(rule, g, p, state, n, False, False)
-    elif rule.takes_maximum:
-        adapt(rule, g, p, state, n, True, True)
-    else:
-        adapt(rule, g, p, state, n, True, False)
+            return adapt(rule, at, p, False, True)
+        return adapt(rule, at, p, False, False)
+    if rule.takes_maximum:
+        return adapt(rule, at, p, True, True)
+    return adapt(rule, at, p, True, False)
 
 
-cdef inline void adagrad(const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n) noexcept nogil:
+cdef inline bint adagrad(const Update *rule, const Stretch *at, real *p) noexcept nogil:
     if rule.weight_decay == 0:
-        accumulate(rule, g, p, <real *> state[0], n, False)
-    else:
-        accumulate(rule, g, p, <real *> state[0], n, True)
+        return accumulate(rule, at, p, False)
+    return accumulate(rule, at, p, True)
 
 
-cdef inline void rmsprop_as(
-    const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n, const bint decays
-) noexcept nogil:
+cdef inline bint rmsprop_as(const Update *rule, const Stretch *at, real *p, const bint decays) noexcept nogil:
     if rule.centred:
         if rule.rolls:
-            normalise(rule, g, p, state, n, decays, True, True)
-        else:
-            normalise(rule, g, p, state, n, decays, True, False)
-    elif rule.rolls:
-        normalise(rule, g, p, state, n, decays, False, True)
-    else:
-        normalise(rule, g, p, state, n, decays, False, False)
+            return normalise(rule, at, p, decays, True, True)
+        return normalise(rule, at, p, decays, True, False)
+    if rule.rolls:
+        return normalise(rule, at, p, decays, False, True)
+    return normalise(rule, at, p, decays, False, False)
 
 
-cdef inline void rmsprop(const Update *rule, const real *g, real *p, void *const *state, Py_ssize_t n) noexcept nogil:
+cdef inline bint rmsprop(const Update *rule, const Stretch *at, real *p) noexcept nogil:
     if rule.weight_decay == 0:
-        rmsprop_as(rule, g, p, state, n, False)
-    else:
-        rmsprop_as(rule, g, p, state, n, True)
+        return rmsprop_as(rule, at, p, False)
+    return rmsprop_as(rule, at, p, True)
 
 
 cdef inline Py_ssize_t finite(const real *g, Py_ssize_t n) noexcept nogil:
@@ -239,36 +250,36 @@ cdef inline Py_ssize_t finite(const real *g, Py_ssize_t n) noexcept nogil:
 
 # ---- the kernels of the table --------------------------------------------------------------------------------------
 
-cdef void sgd_f32(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    sgd(rule, <const float *> g, <float *> p, state, n)
+cdef bint sgd_f32(const Update *rule, const Stretch *at) noexcept nogil:
+    return sgd(rule, at, <float *> at.p)
 
 
-cdef void sgd_f64(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    sgd(rule, <const double *> g, <double *> p, state, n)
+cdef bint sgd_f64(const Update *rule, const Stretch *at) noexcept nogil:
+    return sgd(rule, at, <double *> at.p)
 
 
-cdef void adam_f32(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    adam(rule, <const float *> g, <float *> p, state, n)
+cdef bint adam_f32(const Update *rule, const Stretch *at) noexcept nogil:
+    return adam(rule, at, <float *> at.p)
 
 
-cdef void adam_f64(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    adam(rule, <const double *> g, <double *> p, state, n)
+cdef bint adam_f64(const Update *rule, const Stretch *at) noexcept nogil:
+    return adam(rule, at, <double *> at.p)
 
 
-cdef void adagrad_f32(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    adagrad(rule, <const float *> g, <float *> p, state, n)
+cdef bint adagrad_f32(const Update *rule, const Stretch *at) noexcept nogil:
+    return adagrad(rule, at, <float *> at.p)
 
 
-cdef void adagrad_f64(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    adagrad(rule, <const double *> g, <double *> p, state, n)
+cdef bint adagrad_f64(const Update *rule, const Stretch *at) noexcept nogil:
+    return adagrad(rule, at, <double *> at.p)
 
 
-cdef void rmsprop_f32(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    rmsprop(rule, <const float *> g, <float *> p, state, n)
+cdef bint rmsprop_f32(const Update *rule, const Stretch *at) noexcept nogil:
+    return rmsprop(rule, at, <float *> at.p)
 
 
-cdef void rmsprop_f64(const Update *rule, const void *g, void *p, void *const *state, Py_ssize_t n) noexcept nogil:
-    rmsprop(rule, <const double *> g, <double *> p, state, n)
+cdef bint rmsprop_f64(const Update *rule, const Stretch *at) noexcept nogil:
+    return rmsprop(rule, at, <double *> at.p)
 
 
 cdef Py_ssize_t finite_f32(const void *g, Py_ssize_t n) noexcept nogil:
