@@ -218,3 +218,15 @@ def test_what_is_neither_function_nor_expression_is_named(door):
         door(3.0)
     with pytest.raises(TypeError, match="must be a number, got a MutableDenseMatrix"):
         door(sp.Matrix([x]))
+
+
+def test_minimize_takes_expressions():
+    rosenbrock = (1 - x) ** 2 + 100 * (y - x**2) ** 2
+    r = fg.minimize(rosenbrock, [-1.2, 1.0])
+    assert r.success
+    np.testing.assert_allclose(r.x, [1.0, 1.0], rtol=1e-6)
+    ordered = fg.minimize(sp.Lambda((y, x), (x - 1) ** 2 + (y - 2) ** 2), np.zeros(2))
+    np.testing.assert_allclose(ordered.x, [2.0, 1.0], rtol=1e-6)
+    assert fg.minimize((x - 3) ** 2, 0.0).x == pytest.approx(3.0, rel=1e-6)
+    with pytest.raises(TypeError, match=r"takes its symbols x, y .* got one of 3"):
+        fg.minimize(rosenbrock, np.zeros(3))
