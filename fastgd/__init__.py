@@ -26,13 +26,14 @@ from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
 
 if TYPE_CHECKING:
+    from fastgd._explain import explain
     from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
 
 #: What is imported at first use, and from where.
 _LATER = dict.fromkeys(
     ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
     "fastgd.autodiff",
-)
+) | {"explain": "fastgd._explain"}
 
 __all__ = [
     "MSE",
@@ -46,6 +47,7 @@ __all__ = [
     "check_grads",
     "compile",
     "derivative",
+    "explain",
     "fit",
     "grad",
     "hessp",

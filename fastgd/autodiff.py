@@ -19,6 +19,9 @@ Arguments with respect to which is derived are Python numbers, float32 or float6
 dicts of these. Python's integers count as floats; integer arrays are refused, since their gradient could not be added
 to them. Large arrays that a function finds outside its arguments (more than 64 KiB; small ones are copied) are read
 when the result is computed: a function must not write into them after it has used them.
+
+In place of a function a SymPy expression is taken: of its symbols one by one, in the order of their names, or of one
+array of them. ``sympy.Lambda((y, x), expression)`` has an order of its own.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from fastgd import _primitives as p
 from fastgd import _validation as validate
 from fastgd._check import Check, is_float
 from fastgd._compiled import Compiled, as_result, compute, is_weak
+from fastgd._sympy import as_function, is_sympy
 from fastgd._traced import Trace, Traced, active_trace, attach_operators, refuse_leaked
 from fastgd._transform import (
     depends_on_inputs,
@@ -79,6 +83,15 @@ def positions_of(argnums: int | Sequence[int], n_args: int) -> tuple[int, ...]:
         if not -n_args <= i < n_args:
             raise ValueError(f"argnums={argnums!r}, but the function was called with {n_args} positional arguments")
     return tuple(int(i) % n_args for i in given)
+
+
+def as_callable(f: Any) -> Function:
+    """A function as it is, and a SymPy expression as one of its symbols."""
+    if is_sympy(f):
+        return as_function(f)
+    if not callable(f):
+        raise TypeError(f"f must be a function or a SymPy expression, got {f!r}")
+    return f
 
 
 def called(function: Any) -> str:
@@ -228,6 +241,7 @@ def value_and_grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> value_and_grad(lambda w: np.sum(w**2))(np.array([1.0, 2.0]))
     (5.0, array([2., 4.]))
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -259,6 +273,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     >>> grad(lambda x, y: x * y**2, argnums=(0, 1))(2.0, 3.0)
     (9.0, 12.0)
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -302,6 +317,7 @@ def derivative(f: Function) -> Function:
     >>> derivative(lambda x: (3*x**2 + 2*x + 1)**2)(2.0)
     476.0
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -356,6 +372,7 @@ def hessp(f: Function) -> Function:
     >>> hessp(lambda x: x[0]**2 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([4., 2.])
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -414,6 +431,7 @@ def jacobian(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     array([[2., 0.],
            [0., 4.]])
     """
+    f = as_callable(f)
     name = called(f)
 
     @functools.wraps(f)
@@ -493,7 +511,7 @@ def compile(f: Function) -> Compiled:  # noqa: A001  (in its module it is fastgd
     >>> fast(np.array([0.0, 1.0]))
     array([-0.        , -0.73575888])
     """
-    return Compiled(f)
+    return Compiled(as_callable(f))
 
 
 # ---- checking --------------------------------------------------------------------------------------------------------
@@ -561,6 +579,7 @@ def check_grads(
     --------
     >>> check_grads(lambda x: np.tanh(x) @ x, np.array([0.5, -1.0]))
     """
+    f = as_callable(f)
     known = {"forward": along_forward, "reverse": along_reverse}
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order!r}")

@@ -15,6 +15,7 @@ from fastgd._descents import DESCENTS, Settings
 from fastgd._function import Function, Parameters, Point, derived, in_short
 from fastgd._line_search import Along, Stuck
 from fastgd._progress import watched
+from fastgd._sympy import as_function, is_sympy
 from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
 from fastgd.solvers._monitor import BLOW_UP, History
 
@@ -132,7 +133,8 @@ def minimize(
     Parameters
     ----------
     f : callable
-        ``f(x, *args)`` returns the loss, one number. x has the layout of `x0`, its arrays are float64 and f's own.
+        ``f(x, *args)`` returns the loss, one number. x has the layout of `x0`, its arrays are float64 and f's own. Or
+        a SymPy expression, whose symbols by name, or those of a Lambda as it has them, are the entries of x.
     x0 : float, array_like, or (nested) list, tuple or dict of these
         Where to start. A list of nothing but numbers is an array. It is not modified.
     args : tuple, default ()
@@ -301,6 +303,8 @@ def settings_of(method: str, given: dict[str, Any]) -> Settings:
 
 def function_of(f: Any, jac: Any, args: tuple[Any, ...], parameters: Parameters) -> Function:
     """The loss and its gradient, wherever it comes from."""
+    if is_sympy(f):
+        f = as_function(f)
     if not callable(f):
         raise TypeError(f"f must be a function of x, got {in_short(f)}")
     if callable(jac):

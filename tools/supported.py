@@ -6,4 +6,4 @@
 from fastgd._supported import as_markdown
 
 if __name__ == "__main__":
-    print(as_markdown(), end="")
+    print(f"# NumPy's functions, and whether derivatives go through them\n\n{as_markdown()}", end="")
