@@ -13,3 +13,13 @@ def short_gram(
 def mirror(gram: np.ndarray) -> None: ...
 def fill_panel(block: RowBlock, start: int, shift: np.ndarray, panel_out: np.ndarray) -> None: ...
 def solve_cholesky(lower: np.ndarray, x_out: np.ndarray) -> None: ...
+def descend(
+    matrix: np.ndarray,
+    side: np.ndarray,
+    anchor: np.ndarray,
+    change: np.ndarray,
+    before: np.ndarray,
+    moved_out: np.ndarray,
+    slopes_out: np.ndarray,
+    pace: tuple[float, float, float, bool, bool],
+) -> float: ...

@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport isfinite, sqrt
 
 from fastgd._rows cimport RowBlock, fill_targets, native
 from fastgd._types cimport MomentsKernels, Rows, Targets, moments_fn
@@ -249,3 +249,92 @@ def solve_cholesky(double[:, ::1] lower, double[::1] x_out):
             x[i] /= row[i]
             for j in range(i):
                 x[j] -= x[i] * row[j]
+
+
+# ---- gradient descent on a quadratic ---------------------------------------------------------------------------------
+
+cdef struct Pace:
+    # Of a step: its size and momentum, whether the gradient is taken ahead, and whether the momentum grows with t.
+    double lr
+    double momentum
+    double t
+    bint nesterov
+    bint restarted
+
+
+cdef double grow(double *t) noexcept nogil:
+    """The next momentum of one that grows: (t_k - 1) / t_{k+1}, t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2."""
+    cdef double grown = (1 + sqrt(1 + 4 * t[0] * t[0])) / 2, momentum = (t[0] - 1) / grown
+    t[0] = grown
+    return momentum
+
+
+cdef void next_change(Pace *pace, Py_ssize_t d, const double *slope, double *before, double *change) noexcept nogil:
+    """Overwrite the last change with the next one, and the slope before with this one."""
+    cdef double momentum = grow(&pace.t) if pace.restarted else pace.momentum
+    cdef double ahead = momentum if pace.nesterov else 0.0, uphill = 0, that
+    cdef Py_ssize_t j
+    for j in range(d):
+        that = slope[j] + ahead * (slope[j] - before[j])
+        change[j] = momentum * change[j] - pace.lr * that
+        uphill += that * change[j]
+        before[j] = slope[j]
+    if pace.restarted and uphill > 0:
+        pace.t = 1
+        for j in range(d):
+            change[j] = -pace.lr * slope[j]
+
+
+cdef void slope_at(
+    const double *matrix, const double *side, const double *anchor, const double *e, double *slope_out, Py_ssize_t d
+) noexcept nogil:
+    """anchor + (M + 2 a a') e, with M the matrix and a the side."""
+    cdef double along = 0, total
+    cdef const double *row
+    cdef Py_ssize_t i, j
+    for j in range(d):
+        along += side[j] * e[j]
+    for i in range(d):
+        row = matrix + i * d
+        total = 0
+        for j in range(d):
+            total += row[j] * e[j]
+        slope_out[i] = anchor[i] + (total + 2 * along * side[i])
+
+
+def descend(
+    const double[:, ::1] matrix, const double[::1] side, const double[::1] anchor, double[::1] change,
+    double[::1] before, double[:, ::1] moved_out, double[:, ::1] slopes_out, pace
+):
+    """Follow gradient descent on a quadratic: the fixed step, momentum and restarts of `fastgd.solvers.gd`.
+
+    At a distance e from an anchor the slope is anchor + (M + 2 a a') e. Row 0 of the distances and the slopes is where
+    it goes on from, the rows after it are filled. Returns t, by which the momentum of a restarted descent grows.
+
+    Parameters
+    ----------
+    matrix, side, anchor : ndarray
+        M (d, d), a (d,), and the slope at e = 0.
+    change, before : ndarray of shape (d,)
+        The last change and the slope before it; overwritten by those of the last step.
+    moved_out, slopes_out : ndarray of shape (steps + 1, d)
+    pace : tuple
+        lr, momentum, t, nesterov, restarted.
+    """
+    cdef Py_ssize_t d = side.shape[0], rows = moved_out.shape[0], k, j
+    cdef Pace given
+    cdef double *e
+    if not (
+        matrix.shape[0] == matrix.shape[1] == anchor.shape[0] == change.shape[0] == before.shape[0] == d > 0
+        and moved_out.shape[1] == slopes_out.shape[1] == d and slopes_out.shape[0] == rows > 0
+    ):
+        raise ValueError("descend takes a square matrix, and vectors and rows of its size")
+    given.lr, given.momentum, given.t, given.nesterov, given.restarted = pace
+    with nogil:
+        for k in range(1, rows):
+            next_change(&given, d, &slopes_out[k - 1, 0], &before[0], &change[0])
+            e = &moved_out[k, 0]
+            for j in range(d):
+                e[j] = moved_out[k - 1, j] + change[j]
+            slope_at(&matrix[0, 0], &side[0], &anchor[0], e, &slopes_out[k, 0], d)
+    return given.t

@@ -20,7 +20,9 @@ import numpy as np
 from fastgd._csr import CSR
 from fastgd.objective import MSE
 
-__all__ = ["DUAL_ROWS", "MOMENTS_BYTES", "moments_bytes", "moments_seconds", "pass_seconds"]
+__all__ = [
+    "DUAL_ROWS", "MOMENTS_BYTES", "descent_seconds", "moments_bytes", "moments_seconds", "pass_seconds",
+]
 
 #: Bytes of dense X that a pass reads in a second.
 BANDWIDTH = 20e9
@@ -36,6 +38,13 @@ EIGEN = 7
 DUAL_ROWS = 4096
 #: Bytes of the Gram matrix and its factor beyond which the moments are not formed.
 MOMENTS_BYTES = 1 << 32
+#: Seconds of a step of gradient descent besides its pass; of one through the moments, and of each entry of the Hessian
+#: in it; of one in the eigenbasis, for each column.
+STEP, RECURRENCE_STEP, RECURRENCE_ENTRY, EIGENBASIS_COLUMN = 25e-6, 0.5e-6, 0.4e-9, 5e-9
+#: Setting up the one and the other: of the latter in any case, and for each entry of the Hessian times its order.
+RECURRENCE, EIGENBASIS, EIGENBASIS_ENTRY = 1e-3, 2e-3, 1e-9
+#: Passes that a descent through the moments takes to check itself.
+CHECKS = 12
 
 
 def pass_seconds(objective: MSE) -> float:
@@ -53,6 +62,17 @@ def moments_seconds(objective: MSE) -> float:
     else:
         products, factor = n * d * d, EIGEN * d**3 if n <= d else d**3 / 3
     return products / FLOPS[objective.dtype] + factor / FLOPS[np.dtype(np.float64)] + 2 * pass_seconds(objective)
+
+
+def descent_seconds(objective: MSE, steps: int) -> dict[str, float]:
+    """So many steps of gradient descent: by passes, through the moments, and in their eigenbasis."""
+    (n, d), one = objective.X.shape, pass_seconds(objective)
+    moments = CALL + n * d * d / FLOPS[np.dtype(np.float64)]
+    return {
+        "passes": steps * (STEP + one),
+        "recurrence": moments + RECURRENCE + CHECKS * one + steps * (RECURRENCE_STEP + RECURRENCE_ENTRY * d * d),
+        "eigenbasis": moments + EIGENBASIS + EIGENBASIS_ENTRY * d**3 + 2 * one + steps * EIGENBASIS_COLUMN * d,
+    }
 
 
 def moments_bytes(objective: MSE) -> int:

@@ -26,7 +26,7 @@ from fastgd.solvers._certificate import Geometry
 from fastgd.solvers._scaling import Coordinates
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
 
-__all__ = ["Landing", "Spectrum", "Trajectory"]
+__all__ = ["Landing", "Point", "Spectrum", "Trajectory"]
 
 EPS = float(np.finfo(np.float64).eps)
 #: Epochs between tabulated states, and the number of such blocks that are computed together, at most.
@@ -42,6 +42,16 @@ DIFFERENCE = 1e-4
 NEGLIGIBLE, NOTHING = 1e-24, 1e-140
 #: Iterates whose optimality is computed together.
 BATCH = 4096
+
+
+class Point(NamedTuple):
+    """An iterate: coordinates in a frame and the gradient by them; parameters, loss and the gradient by those."""
+
+    u: np.ndarray
+    slope: np.ndarray
+    w: np.ndarray
+    loss: float
+    grad: np.ndarray
 
 
 class Spectrum:
@@ -128,12 +138,12 @@ class Spectrum:
         rows = self.vectors.T
         return np.array([self.coordinates.parameters(row) for row in rows]) if self.standardised else rows
 
-    def gap_bound(self, grad: np.ndarray, loss: float) -> float:
+    def gap_bound(self, point: Point) -> float:
         """F - F* <= |grad|^2 / 2λmin, and the rounding of F; NaN where λmin is not known to some digits."""
         least, blur = float(self.values[0]), float(self.blur[0])
         if least <= 1000 * blur:
             return float("nan")
-        return float(np.sum(self.gradient(grad) ** 2) / (2 * (least - blur))) + 4 * EPS * loss
+        return float(np.sum(self.gradient(point.grad) ** 2) / (2 * (least - blur))) + 4 * EPS * point.loss
 
 
 class Landing(NamedTuple):
