@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -211,7 +212,9 @@ def fit(
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
     """Fit one vector of targets."""
-    choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
+    may_try = monitor.plain and options.tol > 0 and options.shared is None
+    choice = choose(objective, options.l1, may_try=may_try) if solver == "auto" else Choice(solver, "asked for")
+    options = dataclasses.replace(options, trial=True) if choice.trial else options
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         warnings.warn(

@@ -35,6 +35,7 @@ from fastgd._spectrum import largest_eigenvalue
 from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
 from fastgd.solvers import _dual
 from fastgd.solvers._certificate import CONSTANT, FAR, Geometry
+from fastgd.solvers._costs import clear
 from fastgd.solvers._dual import in_dtype, with_intercept
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
@@ -51,10 +52,7 @@ NARROW_ROWS_PER_COLUMN = 2
 BLURRED = 1 / 32
 #: The same where X is float64 and its columns were multiplied in float32: refinement is to reach the digits of float64.
 CLEAR = 1e-3
-#: Columns from which on, and so many rows for each, they are; rows that are multiplied and rounded at once, and rows
-#: that show the columns' deviations.
-CLEAR_COLUMNS = 512
-CLEAR_ROWS_PER_COLUMN = 8
+#: Rows that are then multiplied and rounded at once, and rows that show the columns' deviations.
 CLEAR_PANEL = 2048
 CLEAR_PIECE = 128
 SAMPLE = 256
@@ -69,6 +67,8 @@ MOVED = {np.dtype(np.float32): 4 * float(np.finfo(np.float32).eps), np.dtype(np.
 #: Columns and bytes of X up to which all is done in one compiled call.
 AT_ONCE_COLUMNS = 64
 AT_ONCE_BYTES = 1 << 21
+#: Rows of the Gram matrix that are centred at once.
+STRIP = 128
 #: Rows of X that are turned at once for sharpened moments.
 PANEL_ROWS = 1024
 
@@ -107,7 +107,9 @@ class NormalEquations:
         matrix *= self.scale[:, None]
         if fit_intercept:
             sums = self.scale * gram[-1, :d]
-            matrix -= np.multiply.outer(sums, sums / weight)
+            for start in range(0, d, STRIP):
+                strip = slice(start, start + STRIP)
+                matrix[strip] -= np.multiply.outer(sums[strip], sums / weight)
         diagonal = matrix.reshape(-1)[:: d + 1]
         if l2:
             diagonal += weight * l2 * self.scale**2
@@ -341,7 +343,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         moments = with_targets_of(objective, shared["moments"]) if known is None else known
         equations = shared["equations"].of_target(moments)
     else:
-        moments, equations = normal_equations(objective, options, monitor, known)
+        moments, equations = normal_equations(objective, monitor, known)
         if shared is not None:
             shared.update(moments=moments, equations=equations)
     return solve_from(moments, equations, objective, options, monitor)
@@ -382,7 +384,7 @@ def solve_at_once(moments: SecondMoments, objective: MSE, options: Options, moni
 
 
 def normal_equations(
-    objective: MSE, options: Options, monitor: Monitor, known: SecondMoments | None
+    objective: MSE, monitor: Monitor, known: SecondMoments | None
 ) -> tuple[SecondMoments, NormalEquations]:
     """Moments of the objective's data and the equations they give: by float32 sums first, if there is much to sum.
 
@@ -396,7 +398,7 @@ def normal_equations(
     if objective.dtype != FLOAT64:
         if n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d):
             moments = gathered(objective, None)
-    elif d > CLEAR_COLUMNS and n >= CLEAR_ROWS_PER_COLUMN * d and not options.w0.any():
+    elif clear(objective):
         moments = moments_in_float32(objective)
     if moments is not None:
         monitor.extra_passes += 1
@@ -420,9 +422,8 @@ def moments_in_float32(objective: MSE) -> SecondMoments | None:
 
     Columns are centred and divided by their deviations, as far as some rows show, before they are rounded.
     """
-    X, d = objective.X, objective.n_features
-    if isinstance(X, CSR):
-        return None
+    X: Any = objective.X
+    d = objective.n_features
     sample = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         shift, deviations = np.append(sample.mean(axis=0), float(objective.y[0])), sample.std(axis=0)
@@ -503,7 +504,11 @@ def solve_from(
     """`solve`, with the moments of the objective's data at hand."""
     fit_intercept = objective.fit_intercept
     monitor.geometry = equations.geometry
-    point = Point(options.w0, *loss_and_grad(moments, options.w0, fit_intercept, objective.l2), math.nan)
+    if equations.blur > 0 and objective.dtype == FLOAT64 and options.w0.any():  # the start may be near the optimum
+        at_start = objective.value_and_grad(options.w0, out=np.empty(len(options.w0)))
+    else:
+        at_start = loss_and_grad(moments, options.w0, fit_intercept, objective.l2)
+    point = Point(options.w0, *at_start, math.nan)
     reason = monitor.note(*point[:3])
     coef, offset, refinements = in_dtype(equations.solution(), objective), 0.0, 0
     while not reason:
