@@ -390,12 +390,13 @@ def measure(
     reach = np.linalg.norm(geometry.raw_lengths * coef, axis=1) + geometry.raw_y_length
     spread = np.sqrt(coef.shape[1]) * np.linalg.norm(geometry.counted * coef, axis=1) + geometry.y_counted
     with np.errstate(divide="ignore", invalid="ignore"):
-        noise = geometry.eps * reach / residual
+        most = geometry.excess * np.sqrt(np.maximum(loss, 0.0) * geometry.weight)
+        noise = np.where(residual > 0, np.minimum(geometry.eps * reach, most) / residual, np.inf)
         cosine = lengths * np.sqrt(geometry.weight / w.shape[1]) / (2 * residual)
         optimality = np.where(lengths > 0, cosine, 0.0)
         relative = np.where(spread > 0, residual / spread, np.inf)
     if plain:
-        exact = residual <= 8 * geometry.eps * reach
+        exact = residual <= 4 * geometry.eps * reach
         noise, optimality = np.where(exact, 0.0, noise), np.where(exact, 0.0, np.minimum(optimality, relative))
     return optimality, noise, relative
 

@@ -149,9 +149,8 @@ def shortcut(
 
 def rounding_of(point: Point, geometry: Geometry) -> float:
     """What a pass may be off, of the loss."""
-    _, noise = geometry.measure(point.w, point.loss, point.grad)
-    reach = geometry.raw_y_length + float(np.linalg.norm(geometry.raw_lengths * point.w[: len(geometry.lengths)]))
-    return 8 * noise * point.loss + (16 * geometry.eps * reach) ** 2 / geometry.weight
+    reach = geometry.eps * geometry.reach(point.w) / np.sqrt(geometry.weight)
+    return float(8 * reach * np.sqrt(point.loss) + (16 * reach) ** 2)
 
 
 Look = Callable[[np.ndarray], Point]

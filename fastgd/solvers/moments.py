@@ -34,7 +34,7 @@ from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
 from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
 from fastgd.solvers import _dual
-from fastgd.solvers._certificate import CONSTANT, FAR, Geometry
+from fastgd.solvers._certificate import CONSTANT, EXCESS, FAR, HIDDEN, Geometry
 from fastgd.solvers._costs import clear
 from fastgd.solvers._dual import in_dtype, with_intercept
 from fastgd.solvers._interface import Options, Outcome
@@ -276,7 +276,7 @@ class NormalEquations:
         if not (self.trusted and self.bounds):
             return math.nan
         if self.blur > 0:
-            terms = np.sqrt(np.diagonal(moments.gram)) @ np.abs(residual_direction(moments, w))
+            terms = np.sqrt(np.diagonal(moments.gram)) @ np.abs(residual_direction(moments.shift, w))
             hidden = 0.0 if self.dtype == FLOAT64 else self.rounding * np.sqrt(len(w)) * self.longest(moments) * terms
             step = np.sqrt(gain * self.geometry.weight / (1 - BLURRED)) + hidden / np.sqrt(self.least)
             gain = step * step / self.geometry.weight
@@ -364,7 +364,8 @@ def is_short(objective: MSE) -> bool:
 def solve_at_once(moments: SecondMoments, objective: MSE, options: Options, monitor: Monitor) -> Outcome | None:
     """`solve_from` in one compiled call, where all is regular; None where it is not, as `_exact` tells."""
     dtype, d = objective.dtype, objective.n_features
-    limits = CONSTANT, FAR, SETTLED[dtype], MOVED[dtype], 1000 * math.sqrt(d) * EPS, MAX_REFINEMENTS
+    excess = math.sqrt(EXCESS[dtype] / (d + 1))
+    limits = CONSTANT, FAR, SETTLED[dtype], MOVED[dtype], 1000 * math.sqrt(d) * EPS, excess, HIDDEN, MAX_REFINEMENTS
     block: Any = objective.blocks[0]
     found = _exact.solve(
         block, moments.shift, moments.gram, options.w0, objective.fit_intercept, objective.l2, limits
@@ -489,6 +490,24 @@ def with_targets_of(objective: MSE, moments: SecondMoments) -> SecondMoments:
     return other
 
 
+def pass_in_double(objective: MSE, w: np.ndarray, shift: np.ndarray) -> tuple[float, np.ndarray]:
+    """F(w) and its gradient in one pass over float32 X, in double and about the shift, which takes the means away."""
+    doors: Any = _sparse if isinstance(objective.X, CSR) else _moments
+    d, v = objective.n_features, residual_direction(shift, w)
+    panel = np.empty((min(PANEL_ROWS, len(objective.X)), d + 2))
+    total, image = 0.0, np.zeros(d + 2)
+    for block in objective.blocks:
+        for rows in block.pieces():
+            for start in range(0, len(rows), len(panel)):
+                part = panel[: len(rows) - start]
+                doors.fill_panel(rows, start, shift, part)
+                residual = part @ v
+                total += float(residual @ residual)
+                image += residual @ part
+    grad = gradient_of(image, shift, w, objective.total_weight, objective.fit_intercept, objective.l2)
+    return total / objective.total_weight + objective.l2 * float(w[:d] @ w[:d]), grad
+
+
 class Point(NamedTuple):
     """Parameters, F and its gradient there, and what a correction gains by the equations at hand."""
 
@@ -513,7 +532,7 @@ def solve_from(
     coef, offset, refinements = in_dtype(equations.solution(), objective), 0.0, 0
     while not reason:
         w = with_intercept(coef, equations.intercept(coef) + offset) if fit_intercept else coef
-        loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+        loss, grad = look(w, moments, objective, equations.geometry, monitor)
         reason = monitor.note(w, loss, grad)
         step, shift, gain = equations.correction(grad)
         point = Point(w, loss, grad, gain)
@@ -530,6 +549,19 @@ def solve_from(
         offset += shift
         refinements += 1
     return concluded(equations, moments, objective, monitor, point, reason)
+
+
+def look(
+    w: np.ndarray, moments: SecondMoments, objective: MSE, geometry: Geometry, monitor: Monitor
+) -> tuple[float, np.ndarray]:
+    """F(w) and its gradient by a pass; once float32 hides a part of the loss, by passes in double."""
+    if not geometry.in_double:
+        loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+        if not geometry.is_rough(w, loss, len(objective.X)):
+            return loss, grad
+        geometry.know_double()
+    monitor.extra_passes += 1
+    return pass_in_double(objective, w, moments.shift)
 
 
 def promising(equations: NormalEquations, point: Point, noise: float) -> bool:
@@ -570,14 +602,15 @@ def concluded(
         if (equations.delicate or equations.sharp) and promising(equations, point, monitor.noise):
             monitor.converged = False
             reason = "the columns are nearly collinear, and refinement has not settled"
-    if objective.dtype != FLOAT64:  # the moments know the gradient to more digits than a pass
+    if objective.dtype != FLOAT64 and not equations.geometry.in_double:
+        # The moments know the gradient to more digits than a pass.
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
     return monitor.outcome(w, loss, reason, gap_bound=equations.gap_bound(gain, loss, moments, w))
 
 
-def residual_direction(moments: SecondMoments, w: np.ndarray) -> np.ndarray:
+def residual_direction(shift: np.ndarray, w: np.ndarray) -> np.ndarray:
     """The v of which v.((x, y, 1) - (shift, 0)) is the residual of a row (x, y)."""
-    d, shift = moments.n_features, moments.shift
+    d = len(shift) - 1
     v = np.empty(d + 2)
     v[:d] = w[:d]
     v[d] = -1.0
@@ -591,15 +624,23 @@ def loss_and_grad(
     moments: SecondMoments, w: np.ndarray, fit_intercept: bool, l2: float
 ) -> tuple[float, np.ndarray]:
     """F(w) and its gradient without a pass: quadratic forms of the Gram matrix of (x, y, 1) - (shift, 0)."""
-    d = moments.n_features
-    coef, weight = w[:d], moments.weight
-    v = residual_direction(moments, w)
+    d, weight = moments.n_features, moments.weight
+    v = residual_direction(moments.shift, w)
     image = moments.gram @ v
+    grad = gradient_of(image, moments.shift, w, weight, fit_intercept, l2)
+    return float(v @ image) / weight + l2 * float(w[:d] @ w[:d]), grad
+
+
+def gradient_of(
+    image: np.ndarray, shift: np.ndarray, w: np.ndarray, weight: float, fit_intercept: bool, l2: float
+) -> np.ndarray:
+    """The gradient of F, given the sums of the residuals times (x, y, 1) - (shift, 0)."""
+    d = len(shift) - 1
     grad = np.empty(d + fit_intercept)
-    np.multiply(moments.shift[:d], image[-1], out=grad[:d])
+    np.multiply(shift[:d], image[-1], out=grad[:d])
     grad[:d] += image[:d]
     grad[d:] = image[-1:]
     grad *= 2 / weight
     if l2:
-        grad[:d] += 2 * l2 * coef
-    return float(v @ image) / weight + l2 * float(coef @ coef), grad
+        grad[:d] += 2 * l2 * w[:d]
+    return grad
