@@ -532,3 +532,18 @@ def test_what_float32_passes_cannot_know_is_no_convergence(n, d, mean, noise, so
         assert r.converged == (not caught)
         assert not caught or f"optimality {r.optimality:.3g}" in str(caught[0].message)
         assert not r.converged or loss_in_double(r, X, y) <= least * (1 + 1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("solver", ["auto", "cg", "gd"])
+@pytest.mark.parametrize("shape", [(50, 3), (3, 9)])
+def test_targets_whose_squares_overflow_are_refused_and_others_fitted(shape, solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal(shape)
+    y = X @ rng.standard_normal(shape[1]) + rng.standard_normal(shape[0])
+    for factor in (1e160, 1e200, 1e300):
+        with pytest.raises(OverflowError, match="scale the data down"):
+            fg.fit(X, factor * y, solver=solver)
+    r, large = fg.fit(X, y, solver=solver), fg.fit(X, 1e140 * y, solver=solver)
+    assert large.converged
+    np.testing.assert_allclose(large.coef, 1e140 * r.coef, rtol=1e-6)

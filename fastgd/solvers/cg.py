@@ -115,7 +115,7 @@ class Descent:
         square, slope, curvature = float(self.g @ self.g), float(self.g @ self.p), float(self.p @ image)
         # Less than rounding makes of a direction in which F is flat is none: a step would lead anywhere.
         self.flat = not curvature > FLAT * self.eps * float(self.p @ self.p)
-        self.flat = self.flat or self.loss - slope**2 / curvature / 2 < -self.rounding_of_carried_loss()
+        self.flat = self.flat or self.loss - slope / curvature * slope / 2 < -self.rounding_of_carried_loss()
         step = 0.0 if self.flat else -slope / curvature
         self.u += step * self.p
         self.g = self.g + step * image
@@ -152,7 +152,7 @@ class Descent:
     def rounding_of_loss(self) -> float:
         """What rounding the predictions makes of a loss of nothing."""
         geometry = self.coordinates.geometry
-        return (8 * self.eps * geometry.raw_y_length) ** 2 / geometry.weight
+        return float(np.square(8 * self.eps * geometry.raw_y_length / np.sqrt(geometry.weight)))
 
     def rounding_of_carried_loss(self) -> float:
         """What rounding makes of a loss of nothing that was carried on from an exact one."""

@@ -32,7 +32,7 @@ from fastgd import _exact, _moments, _sparse
 from fastgd._csr import CSR
 from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
-from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
+from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, TINIEST_SQUARES, SecondMoments
 from fastgd.solvers import _dual
 from fastgd.solvers._certificate import CONSTANT, EXCESS, FAR, HIDDEN, Geometry
 from fastgd.solvers._costs import clear
@@ -415,6 +415,14 @@ def gathered(objective: MSE, dtype: np.dtype | None) -> SecondMoments:
     """The moments of the objective's data, summed in this dtype; a single block has no use for threads."""
     n_threads = objective.n_threads if len(objective.blocks) > 1 else 1
     moments = SecondMoments(objective.n_features, n_threads, dtype=dtype)
+    if objective.sample_weight is not None and is_short(objective):
+        weights, in_double = objective.sample_weight, dtype is not None
+        found = _moments.short_gram(
+            objective.X, objective.y, objective.n_features, None, in_double, TINIEST_SQUARES, weights
+        )
+        if found is not None:
+            moments.add(*found)
+            return moments
     return moments.update(objective.X, objective.y, objective.sample_weight)
 
 
