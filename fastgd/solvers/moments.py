@@ -16,6 +16,8 @@ factored, nothing is concluded from it: G is summed again in double. Otherwise r
 more from each pass, and bounds derived from R are widened by what the blur may hide. Of wide float64 rows, too, where
 products and not memory bound the time: those of columns at unit deviation, of which CLEAR is asked instead.
 
+Where float32 rows are so far from zero that the rounding of a pass counts, passes are made in double, about the shift.
+
 Where the rows are so few that Python's own time is most of a fit's, `_exact` does the same in one call.
 """
 
