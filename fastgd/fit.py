@@ -79,8 +79,8 @@ def fit(
         "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
         "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
         variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg", and tries
-        "cg" first where moments would take long; `FitResult.explain` tells why. Where many coefficients fit equally well, "moments" gives the shortest, "cg" from
-        zeros the shortest in standardised columns.
+        "cg" first where moments would take long; `FitResult.explain` tells why. Where many coefficients fit equally
+        well, "moments" gives the shortest, "cg" from zeros the shortest in standardised columns.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
         Of "gd", "sgd" and "saga", the step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as
         they are. Else the columns are standardised, without touching X (sparse ones are not centred by "sgd" and
