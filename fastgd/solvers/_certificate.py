@@ -39,7 +39,7 @@ CONSTANT = 16 * EPS[np.dtype(np.float64)] ** 2
 EXCESS = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-8}
 #: What the rounding of float32 rows may be, averaged over them, of the residual, and so about of the loss; above,
 #: passes are made in double.
-HIDDEN = 3e-6
+HIDDEN = 6e-6
 #: Deviations that a column without an intercept is at most counted for beside its residual.
 FAR = 1e3
 
