@@ -11,9 +11,9 @@ import pytest
 from bounds import gamma
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import LAYOUTS, SIZES, make_problem
+from strategies import SIZES, make_problem
 from test_kernels import LEVELS, assert_within, by_dtype, everywhere, many, running_at
-from test_sgd_kernels import sparse_block
+from test_sgd_kernels import blocks_of, sparse_block
 
 from fastgd import _saga, reference
 from fastgd._csr import CSR
@@ -141,14 +141,7 @@ def check_run(run: Run, X: np.ndarray, y: np.ndarray, s: np.ndarray | None, spar
         average = [*map(np.atleast_1d, state.average)] if averaged else []
         return np.concatenate([state.coef, [state.intercept], *average])
 
-    if sparse:
-        blocks = {str(index): sparse_block(X, y, s, index) for index in (np.int32, np.int64)}
-    else:
-        blocks = {
-            name: RowBlock(lay_out(X), lay_out(y), None if s is None else lay_out(s))
-            for name, lay_out in LAYOUTS.items()
-        }
-    names, results = everywhere(blocks, computed)
+    names, results = everywhere(blocks_of(X, y, s, sparse), computed)
     bound = run_bounds(run, [(np.array(v), c) for v, c in steps])
     assert_within(names, results, expected, bound)
 

@@ -31,6 +31,15 @@ def sparse_block(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, index: type
     return SparseBlock(CSR(data, np.concatenate(parts).astype(index), indptr, X.shape[1]), y, s)
 
 
+def blocks_of(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, sparse: bool) -> dict[str, RowBlock | SparseBlock]:
+    """The same rows in every form that a kernel takes."""
+    if sparse:
+        return {str(index): sparse_block(X, y, s, index) for index in (np.int32, np.int64)}
+    return {
+        name: RowBlock(lay_out(X), lay_out(y), None if s is None else lay_out(s)) for name, lay_out in LAYOUTS.items()
+    }
+
+
 def make_descent(
     n: int, d: int, dtype: type, seed: int, kind: str, scaled: bool, updates: int, batch_size: int
 ) -> tuple[bounds.Descent, np.ndarray, np.ndarray, np.ndarray | None]:
@@ -78,14 +87,7 @@ def check_run(descent: bounds.Descent, X: np.ndarray, y: np.ndarray, s: np.ndarr
         average = [*map(np.atleast_1d, state.average)] if mean else []
         return np.concatenate([state.coef, [state.intercept], sums, *average])
 
-    if sparse:
-        blocks = {str(index): sparse_block(X, y, s, index) for index in (np.int32, np.int64)}
-    else:
-        blocks = {
-            name: RowBlock(lay_out(X), lay_out(y), None if s is None else lay_out(s))
-            for name, lay_out in LAYOUTS.items()
-        }
-    names, results = everywhere(blocks, computed)
+    names, results = everywhere(blocks_of(X, y, s, sparse), computed)
     assert results.shape[1] == d + 4 + (d + 1 if mean else 0)
     assert_within(names, results, expected, bounds.sgd_bounds(run, steps))
 
