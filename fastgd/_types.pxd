@@ -161,6 +161,7 @@ ctypedef void (*sparse_sgd_fn)(
     const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
 ) noexcept nogil
 ctypedef Py_ssize_t (*sgd_scratch_fn)(const SGDRun *run, Py_ssize_t d) noexcept nogil
+ctypedef Py_ssize_t (*saga_scratch_fn)(const SAGARun *run, Py_ssize_t d) noexcept nogil
 ctypedef void (*saga_fn)(
     const Rows *rows, SAGARun *run, SAGAState *state, Py_ssize_t visits, void *scratch
 ) noexcept nogil
@@ -242,6 +243,7 @@ ctypedef struct SAGAKernels:
     saga_fn dense_f64
     sparse_saga_fn sparse_f32
     sparse_saga_fn sparse_f64
+    saga_scratch_fn scratch_doubles
 
 
 ctypedef struct SparseKernels:

@@ -115,8 +115,9 @@ def fit(
         Rows in an update of "sgd".
     schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
         How "sgd" changes its step from epoch to epoch: "auto" halves it when two epochs in turn have hardly lowered the
-        loss, "invscaling" divides it by t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the
-        loss.
+        loss; with lr="auto" it falls within the first epoch, grows while the loss falls by more than noise explains,
+        and then shrinks, and the parameters themselves are taken in place of their average. "invscaling" divides it by
+        t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the loss.
     power_t : float, default 0.25
         Of "invscaling".
     average : bool, default True

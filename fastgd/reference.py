@@ -337,6 +337,10 @@ class SplitMix:
             rows[last], rows[other] = rows[other], rows[last]
         return rows
 
+    def shuffled_within(self, order: list[int], window: int) -> list[int]:
+        """Each window of so many places by itself."""
+        return [row for start in range(0, len(order), window) for row in self.shuffled(order[start : start + window])]
+
 
 def shuffle(n: int, seed: int, stretch: int = 1, window: int = 1) -> list[int]:
     """The rows 0 to n - 1 in random order: whole stretches of them, and then the rows of each window.
@@ -353,9 +357,12 @@ def shuffle(n: int, seed: int, stretch: int = 1, window: int = 1) -> list[int]:
         buckets[0] += stretches
     starts = [start for bucket in buckets for start in random.shuffled(bucket)]
     order = [row for start in starts for row in range(start, min(start + stretch, n))]
-    if window == 1:
-        return order
-    return [row for start in range(0, n, window) for row in random.shuffled(order[start : start + window])]
+    return order if window == 1 else random.shuffled_within(order, window)
+
+
+def shuffle_within(order: list[int], seed: int, window: int) -> list[int]:
+    """An order whose windows of so many places are shuffled, each by itself."""
+    return SplitMix(SplitMix(seed).draw()).shuffled_within(order, window)
 
 
 def panel(X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None) -> list[list[float]]:
