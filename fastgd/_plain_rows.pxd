@@ -1,0 +1,348 @@
+"""The updates of src/kernels/plain_sgd.pyx, row by row, in the very operations and the order that scikit-learn makes them.
+
+Shared by the kernels, which may regroup sums, and src/_plain_sgd.pyx, which is compiled so that nothing is regrouped.
+"""
+
+from libc.math cimport fabs, pow
+from libc.stdint cimport int32_t, int64_t
+
+from fastgd._access cimport sparse_start
+from fastgd._plain_types cimport (
+    EPSILON_INSENSITIVE, HUBER, INVSCALING, OPTIMAL, PA1, PA2, SQUARED_ERROR, PlainRule, PlainRun, TILE, Tile,
+)
+from fastgd._targets cimport target_at, weight_at
+from fastgd._types cimport Rows, SGDState, SparseRows, real
+
+cdef enum:
+    TILE_DOUBLES = 2048     # of rows that are copied together, unless 4 rows have more
+    LINES = 16              # of cache, that are asked for of a row at most
+
+cdef extern from *:
+    """
+    #ifndef FASTGD_MAX_SLOPE
+    #define FASTGD_MAX_SLOPE 1e12
+    static inline void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
+    #endif
+    """
+    const double MAX_SLOPE "FASTGD_MAX_SLOPE"       # of a loss; steeper ones are taken for this
+    void prefetch_line(const void *address) noexcept nogil
+
+
+ctypedef fused index:
+    int32_t
+    int64_t
+
+
+# ---- the rules -----------------------------------------------------------------------------------------------------
+
+cdef inline double loss_at(const PlainRule *rule, double r) noexcept nogil:
+    """The loss of a residual r = p - y."""
+    cdef double beyond = fabs(r) - rule.epsilon
+    if rule.loss == SQUARED_ERROR:
+        return 0.5 * r * r
+    if rule.loss == HUBER:
+        return 0.5 * r * r if beyond <= 0 else rule.epsilon * (fabs(r) - 0.5 * rule.epsilon)
+    if not beyond > 0:
+        return beyond if beyond != beyond else 0.0     # NaN is to be seen
+    return beyond if rule.loss == EPSILON_INSENSITIVE else beyond * beyond
+
+
+cdef inline double slope_at(const PlainRule *rule, double r) noexcept nogil:
+    """Its derivative by p, no larger than MAX_SLOPE."""
+    cdef double slope = r, beyond, sign
+    if rule.loss != SQUARED_ERROR:
+        beyond = fabs(r) - rule.epsilon
+        sign = 1.0 if r > 0 else -1.0
+        if rule.loss == HUBER:
+            slope = r if beyond <= 0 else sign * rule.epsilon
+        elif not beyond > 0:
+            slope = beyond if beyond != beyond else 0.0
+        else:
+            slope = sign if rule.loss == EPSILON_INSENSITIVE else sign * (2 * beyond)
+    if slope > MAX_SLOPE:
+        return MAX_SLOPE
+    if slope < -MAX_SLOPE:
+        return -MAX_SLOPE
+    return slope
+
+
+cdef inline bint is_passive(const PlainRule *rule) noexcept nogil:
+    return rule.schedule == PA1 or rule.schedule == PA2
+
+
+cdef inline double passive_step(const PlainRule *rule, double r, double square) noexcept nogil:
+    """u / s of pa1 and pa2, for a row of this square length."""
+    cdef double loss = loss_at(rule, r), step
+    if rule.schedule == PA1:
+        step = min(rule.eta, loss / square)
+    else:
+        step = loss / (square + 0.5 / rule.eta)
+    return -step if r > 0 else step
+
+
+cdef inline double left_by_l2(const PlainRule *rule, double rate) noexcept nogil:
+    """The factor by which an update shrinks the parameters."""
+    return max(0.0, 1.0 - (1.0 - rule.l1_ratio) * rate * rule.penalty)
+
+
+cdef inline double rate_at(const PlainRule *rule, double t) noexcept nogil:
+    """The step eta of update t."""
+    if rule.schedule == OPTIMAL:
+        return 1.0 / (rule.alpha * (rule.offset + t - 1))
+    if rule.schedule == INVSCALING:
+        return rule.eta / pow(t, rule.power_t)
+    return rule.eta
+
+
+# ---- the state -----------------------------------------------------------------------------------------------------
+
+cdef inline void fold(SGDState *state, Py_ssize_t d) noexcept nogil:
+    """Multiply the scale into w and add to the total what it does not have of w."""
+    cdef Py_ssize_t j
+    if state.total != NULL and state.total_scale != 0:
+        for j in range(d):
+            state.total[j] += state.total_scale * state.w[j]
+        state.total_scale = 0
+    if state.scale != 1:
+        for j in range(d):
+            state.w[j] *= state.scale
+        state.scale = 1
+
+
+cdef inline bint averages(const PlainRule *rule, const PlainRun *run) noexcept nogil:
+    return 0 < rule.average <= run.t
+
+
+cdef inline void count(const PlainRule *rule, PlainRun *run, double r) noexcept nogil:
+    """Add what scikit-learn's objective has of a row."""
+    cdef double loss = loss_at(rule, r), penalty = 0
+    run.loss += loss
+    if not is_passive(rule):
+        if rule.l1_ratio < 1:
+            penalty += (1 - rule.l1_ratio) * 0.5 * run.square
+        if rule.l1_ratio > 0:
+            penalty += rule.l1_ratio * run.absolute
+        penalty *= rule.penalty
+    run.objective += loss + penalty
+
+
+cdef inline void shrink(const PlainRule *rule, PlainRun *run, SGDState *state, double rate, Py_ssize_t d) noexcept nogil:
+    cdef double left = left_by_l2(rule, rate)
+    if left == 1:
+        return
+    state.scale *= left
+    run.square *= left * left
+    run.absolute *= left
+    if state.scale < rule.floor:
+        fold(state, d)
+
+
+cdef inline void end_update(const PlainRule *rule, PlainRun *run, SGDState *state) noexcept nogil:
+    """Add the parameters to the average, and count the update."""
+    if averages(rule, run):
+        state.total_scale += state.scale
+        state.intercept_total += state.intercept
+        state.n_averaged += 1
+    run.t += 1
+
+
+cdef inline double truncated(double w, double scale, double due, double *taken) noexcept nogil:
+    """w of scale w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN."""
+    cdef double sign = <double> (w > 0) - <double> (w < 0), left = sign * w - (due + sign * taken[0]) / scale
+    cdef double moved = sign * (0.0 if left < 0 else left)
+    taken[0] += scale * (moved - w)
+    return moved
+
+
+cdef inline bint truncates(const PlainRule *rule) noexcept nogil:
+    return rule.penalty > 0 and rule.l1_ratio > 0
+
+
+# ---- dense rows ----------------------------------------------------------------------------------------------------
+
+cdef inline Py_ssize_t padded(Py_ssize_t d) noexcept nogil:
+    """Doubles that a row of d columns takes."""
+    return (d + 7) & ~<Py_ssize_t> 7
+
+
+cdef inline Py_ssize_t tile_rows(Py_ssize_t width) noexcept nogil:
+    """How many rows are looked at together, of which a multiple of 4 goes into L1."""
+    return min(max(TILE_DOUBLES // width // 4, <Py_ssize_t> 1) * 4, <Py_ssize_t> TILE)
+
+
+cdef inline void ask_for(
+    const Rows *rows, const PlainRun *run, Py_ssize_t start, Py_ssize_t stop, real *unused
+) noexcept nogil:
+    """Prefetch the rows at these places of the order, their targets and weights. A prefetch never faults."""
+    cdef Py_ssize_t lines = min(rows.d * <Py_ssize_t> sizeof(real) // 64 + 1, <Py_ssize_t> LINES)
+    cdef Py_ssize_t at, line, i
+    cdef const real *x
+    if rows.x_col != 1:
+        return
+    for at in range(start, min(stop, run.count)):
+        i = run.order[at]
+        x = <const real *> rows.X + i * rows.x_row
+        for line in range(lines):
+            prefetch_line(<const char *> x + 64 * line)
+        prefetch_line(<const char *> (x + rows.d) - 1)
+
+
+cdef inline void fill(
+    const Rows *rows, const PlainRun *run, Py_ssize_t size, Tile *tile, real *unused, double *buffer
+) noexcept nogil:
+    """The next rows of the order: where they are, or copied to the buffer, of which the padding is zero."""
+    cdef Py_ssize_t width = padded(rows.d), q, j, i
+    cdef const real *x
+    for q in range(size):
+        i = run.order[run.at + q]
+        tile.target[q] = target_at(&rows.targets, i)
+        tile.weight[q] = weight_at(&rows.targets, i)
+        x = <const real *> rows.X + i * rows.x_row
+        if real is double:
+            if rows.x_col == 1 and width == rows.d:
+                tile.x[q] = x
+                continue
+        tile.x[q] = buffer
+        if rows.x_col == 1:
+            for j in range(rows.d):
+                buffer[j] = x[j]
+        else:
+            for j in range(rows.d):
+                buffer[j] = x[j * rows.x_col]
+        buffer += width
+
+
+cdef inline void truncate(SGDState *state, Py_ssize_t width) noexcept nogil:
+    cdef double *w = state.w
+    cdef double *taken = state.taken
+    cdef double due = state.due, scale = state.scale
+    cdef Py_ssize_t j
+    for j in range(width):
+        w[j] = truncated(w[j], scale, due, taken + j)
+
+
+cdef inline void take_row(
+    const PlainRule *rule, PlainRun *run, SGDState *state, const Tile *tile, Py_ssize_t q, Py_ssize_t width
+) noexcept nogil:
+    """One update, by row q of the tile."""
+    cdef const double *x = tile.x[q]
+    cdef double *w = state.w
+    cdef double rate = tile.rate[q], product = 0, square = 0, absolute = 0, r, u, a, v, taken
+    cdef Py_ssize_t j
+    for j in range(width):
+        product += w[j] * x[j]
+    r = state.scale * product + state.intercept - tile.target[q]
+    count(rule, run, r)
+    if is_passive(rule):
+        for j in range(width):
+            square += x[j] * x[j]
+        if square == 0 and rule.schedule == PA1:
+            return
+        u = passive_step(rule, r, square) * tile.weight[q]
+        square = 0
+    else:
+        u = -rate * slope_at(rule, r) * tile.weight[q]
+    shrink(rule, run, state, rate, width)
+    if u != 0:
+        a = u / state.scale
+        if averages(rule, run):
+            taken = a * state.total_scale
+            for j in range(width):
+                state.total[j] -= taken * x[j]
+        for j in range(width):
+            v = w[j] + a * x[j]
+            w[j] = v
+            square += v * v
+            absolute += fabs(v)
+        run.square = square * (state.scale * state.scale)
+        run.absolute = absolute * state.scale
+        state.intercept += rule.intercept_step * u
+    if truncates(rule):
+        state.due += rule.l1_ratio * rate * rule.penalty
+        truncate(state, width)
+    end_update(rule, run, state)
+
+
+# ---- sparse rows ---------------------------------------------------------------------------------------------------
+
+cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t size, const double *w) noexcept nogil:
+    cdef double product = 0
+    cdef Py_ssize_t k
+    for k in range(size):
+        product += w[columns[k]] * x[k]
+    return product
+
+
+cdef inline void sparse_move(
+    const real *x, const index *columns, Py_ssize_t size, double a, double taken, PlainRun *run, SGDState *state
+) noexcept nogil:
+    """w += a x, of which the average takes back what it has; the norms of what was touched."""
+    cdef double square = 0, absolute = 0, v
+    cdef Py_ssize_t k, j
+    for k in range(size):
+        j = columns[k]
+        if taken != 0:
+            state.total[j] -= taken * x[k]
+        v = state.w[j] + a * x[k]
+        state.w[j] = v
+        square += v * v
+        absolute += fabs(v)
+    run.square = square * (state.scale * state.scale)
+    run.absolute = absolute * state.scale
+
+
+cdef inline void sparse_truncate(const index *columns, Py_ssize_t size, SGDState *state) noexcept nogil:
+    cdef double due = state.due, scale = state.scale
+    cdef Py_ssize_t k, j
+    for k in range(size):
+        j = columns[k]
+        state.w[j] = truncated(state.w[j], scale, due, state.taken + j)
+
+
+cdef inline void take_entries(
+    const real *x, const index *columns, Py_ssize_t size, Py_ssize_t d, const PlainRule *rule, PlainRun *run,
+    SGDState *state, Tile *tile
+) noexcept nogil:
+    """One update, by a row of these entries; its target, weight and rate are the first of the tile."""
+    cdef double rate = tile.rate[0], square = 0, r, u, a
+    cdef Py_ssize_t k
+    r = state.scale * sparse_dot(x, columns, size, state.w) + state.intercept - tile.target[0]
+    count(rule, run, r)
+    if is_passive(rule):
+        for k in range(size):
+            square += <double> x[k] * x[k]
+        if square == 0 and rule.schedule == PA1:
+            return
+        u = passive_step(rule, r, square) * tile.weight[0]
+    else:
+        u = -rate * slope_at(rule, r) * tile.weight[0]
+    shrink(rule, run, state, rate, d)
+    if u != 0:
+        a = u / state.scale
+        sparse_move(x, columns, size, a, a * state.total_scale if averages(rule, run) else 0.0, run, state)
+        state.intercept += rule.intercept_step * u
+    if truncates(rule):
+        state.due += rule.l1_ratio * rate * rule.penalty
+        sparse_truncate(columns, size, state)
+    end_update(rule, run, state)
+
+
+cdef inline void descend_sparse(
+    const SparseRows *rows, const PlainRule *rule, PlainRun *run, SGDState *state, Py_ssize_t visits, real *unused
+) noexcept nogil:
+    cdef Py_ssize_t stop = min(run.at + visits, run.count), start, size, i
+    cdef const real *x
+    cdef Tile tile
+    while run.at < stop:
+        i = run.order[run.at]
+        start = sparse_start(rows, i)
+        size = sparse_start(rows, i + 1) - start
+        x = <const real *> rows.data + start
+        tile.target[0] = target_at(&rows.targets, i)
+        tile.weight[0] = weight_at(&rows.targets, i)
+        tile.rate[0] = rate_at(rule, run.t)
+        if rows.is_long:
+            take_entries(x, <const int64_t *> rows.indices + start, size, rows.d, rule, run, state, &tile)
+        else:
+            take_entries(x, <const int32_t *> rows.indices + start, size, rows.d, rule, run, state, &tile)
+        run.at += 1
