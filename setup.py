@@ -40,7 +40,7 @@ KERNEL_FLAGS_OF = {
     "mse": ["-fno-associative-math"],
     "sparse": ["-fno-tree-vectorize"],
     "sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
-    "plain_sgd": ["-fno-tree-slp-vectorize"],
+    "plain_sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
 }
 # What promises the bits of scikit-learn's sums must not regroup them.
 FRONT_FLAGS_OF = {"fastgd._plain_sgd": ["-fno-associative-math", "-ffp-contract=off"]}

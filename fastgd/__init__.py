@@ -5,6 +5,8 @@
 >>> g = fg.mse_grad([[1.0, 2.0]], [3.0], [0.0, 0.0])        # kernels: one pass over X
 """
 
+from typing import TYPE_CHECKING, Any
+
 try:
     from fastgd import _kernels, _proximal
 except ImportError as error:
@@ -21,6 +23,10 @@ from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
 
+if TYPE_CHECKING:
+    from fastgd.estimators import GDRegressor as GDRegressor
+    from fastgd.estimators import SGDRegressor as SGDRegressor
+
 __all__ = [
     "MSE",
     "ConvergenceWarning",
@@ -35,3 +41,18 @@ __all__ = [
     "mse_value_and_grad",
     "show_config",
 ]
+
+#: What needs an extra, and is imported when it is first asked for; `from fastgd import *` goes without it.
+LAZY = {"GDRegressor": "fastgd.estimators", "SGDRegressor": "fastgd.estimators"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *LAZY])

@@ -27,6 +27,21 @@ cdef extern from *:
     const double MAX_SLOPE "FASTGD_MAX_SLOPE"       # of a loss; steeper ones are taken for this
     void prefetch_line(const void *address) noexcept nogil
 
+cdef extern from "lanes.h":
+    """
+    #ifndef FASTGD_MAGNITUDES
+    #define FASTGD_MAGNITUDES
+    static CYTHON_INLINE lanes magnitudes(lanes v) { return (lanes) ((places) v & 0x7fffffffffffffffLL); }
+    #endif
+    """
+    enum:
+        LANES "FASTGD_LANES"    # doubles in a vector
+    ctypedef double lanes
+    lanes all_lanes(double value) noexcept nogil
+    lanes widened(const float *x) noexcept nogil
+    lanes magnitudes(lanes v) noexcept nogil
+    lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
+
 
 ctypedef fused index:
     int32_t
@@ -146,9 +161,15 @@ cdef inline void end_update(const PlainRule *rule, PlainRun *run, SGDState *stat
     run.t += 1
 
 
-cdef inline double truncated(double w, double scale, double due, double *taken) noexcept nogil:
-    """w of scale w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN."""
-    cdef double sign = <double> (w > 0) - <double> (w < 0), left = sign * w - (due + sign * taken[0]) / scale
+cdef inline double truncated(
+    double w, double scale, double inverse, double due, double *taken, const bint regroups
+) noexcept nogil:
+    """w of scale w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN.
+
+    `inverse` is that of the scale, which it is divided by unless `regroups`.
+    """
+    cdef double sign = <double> (w > 0) - <double> (w < 0), owed = due + sign * taken[0]
+    cdef double left = sign * w - (owed * inverse if regroups else owed / scale)
     cdef double moved = sign * (0.0 if left < 0 else left)
     taken[0] += scale * (moved - w)
     return moved
@@ -187,6 +208,25 @@ cdef inline void ask_for(
         prefetch_line(<const char *> (x + rows.d) - 1)
 
 
+cdef inline lanes load(const real *x) noexcept nogil:
+    if real is float:
+        return widened(x)
+    else:
+        return (<const lanes *> x)[0]
+
+
+cdef inline void copy(const real *x, Py_ssize_t d, double *out) noexcept nogil:
+    """By whole lanes, of which the last repeats some of those before."""
+    cdef Py_ssize_t k
+    if d < LANES:
+        for k in range(d):
+            out[k] = x[k]
+        return
+    for k in range(d // LANES):
+        (<lanes *> (out + k * LANES))[0] = load(x + k * LANES)
+    (<lanes *> (out + d - LANES))[0] = load(x + d - LANES)
+
+
 cdef inline void fill(
     const Rows *rows, const PlainRun *run, Py_ssize_t size, Tile *tile, real *unused, double *buffer
 ) noexcept nogil:
@@ -204,42 +244,83 @@ cdef inline void fill(
                 continue
         tile.x[q] = buffer
         if rows.x_col == 1:
-            for j in range(rows.d):
-                buffer[j] = x[j]
+            copy(x, rows.d, buffer)
         else:
             for j in range(rows.d):
                 buffer[j] = x[j * rows.x_col]
         buffer += width
 
 
-cdef inline void truncate(SGDState *state, Py_ssize_t width) noexcept nogil:
+cdef inline double dot(const double *a, const double *b, Py_ssize_t width, const bint regroups) noexcept nogil:
+    """In two chains of lanes, or one by one."""
+    cdef lanes p0 = all_lanes(0.0), p1 = p0
+    cdef double product = 0
+    cdef double sums[LANES]
+    cdef Py_ssize_t k
+    if not regroups:
+        for k in range(width):
+            product += a[k] * b[k]
+        return product
+    for k in range(0, width // LANES - 1, 2):
+        p0 += load(a + k * LANES) * load(b + k * LANES)
+        p1 += load(a + (k + 1) * LANES) * load(b + (k + 1) * LANES)
+    if width // LANES & 1:
+        p0 += load(a + width - LANES) * load(b + width - LANES)
+    (<lanes *> sums)[0] = sums_of_lanes(p0 + p1, p1, p1, p1)
+    return sums[0]
+
+
+cdef inline void add_row(
+    const double *x, double a, Py_ssize_t width, PlainRun *run, SGDState *state, const bint regroups
+) noexcept nogil:
+    """w += a x, and the norms of w."""
+    cdef double *w = state.w
+    cdef lanes squares = all_lanes(0.0), magnitude = squares, moved
+    cdef double square = 0, absolute = 0, v
+    cdef double sums[LANES]
+    cdef Py_ssize_t k
+    if regroups:
+        for k in range(width // LANES):
+            moved = load(w + k * LANES) + all_lanes(a) * load(x + k * LANES)
+            (<lanes *> (w + k * LANES))[0] = moved
+            squares += moved * moved
+            magnitude += magnitudes(moved)
+        (<lanes *> sums)[0] = sums_of_lanes(squares, magnitude, squares, magnitude)
+        square, absolute = sums[0], sums[1]
+    else:
+        for k in range(width):
+            v = w[k] + a * x[k]
+            w[k] = v
+            square += v * v
+            absolute += fabs(v)
+    run.square = square * (state.scale * state.scale)
+    run.absolute = absolute * state.scale
+
+
+cdef inline void truncate(SGDState *state, Py_ssize_t width, const bint regroups) noexcept nogil:
     cdef double *w = state.w
     cdef double *taken = state.taken
-    cdef double due = state.due, scale = state.scale
+    cdef double due = state.due, scale = state.scale, inverse = 1.0 / scale
     cdef Py_ssize_t j
     for j in range(width):
-        w[j] = truncated(w[j], scale, due, taken + j)
+        w[j] = truncated(w[j], scale, inverse, due, taken + j, regroups)
 
 
 cdef inline void take_row(
-    const PlainRule *rule, PlainRun *run, SGDState *state, const Tile *tile, Py_ssize_t q, Py_ssize_t width
+    const PlainRule *rule, PlainRun *run, SGDState *state, const Tile *tile, Py_ssize_t q, Py_ssize_t width,
+    const bint regroups
 ) noexcept nogil:
-    """One update, by row q of the tile."""
+    """One update, by row q of the tile. `regroups` is a literal: whether sums may be added up in another order."""
     cdef const double *x = tile.x[q]
-    cdef double *w = state.w
-    cdef double rate = tile.rate[q], product = 0, square = 0, absolute = 0, r, u, a, v, taken
+    cdef double rate = tile.rate[q], square = 0, r, u, a, taken
     cdef Py_ssize_t j
-    for j in range(width):
-        product += w[j] * x[j]
-    r = state.scale * product + state.intercept - tile.target[q]
+    r = state.scale * dot(state.w, x, width, regroups) + state.intercept - tile.target[q]
     count(rule, run, r)
     if is_passive(rule):
-        for j in range(width):
-            square += x[j] * x[j]
+        square = dot(x, x, width, regroups)
         if square == 0 and rule.schedule == PA1:
             return
         u = passive_step(rule, r, square) * tile.weight[q]
-        square = 0
     else:
         u = -rate * slope_at(rule, r) * tile.weight[q]
     shrink(rule, run, state, rate, width)
@@ -249,17 +330,11 @@ cdef inline void take_row(
             taken = a * state.total_scale
             for j in range(width):
                 state.total[j] -= taken * x[j]
-        for j in range(width):
-            v = w[j] + a * x[j]
-            w[j] = v
-            square += v * v
-            absolute += fabs(v)
-        run.square = square * (state.scale * state.scale)
-        run.absolute = absolute * state.scale
+        add_row(x, a, width, run, state, regroups)
         state.intercept += rule.intercept_step * u
     if truncates(rule):
         state.due += rule.l1_ratio * rate * rule.penalty
-        truncate(state, width)
+        truncate(state, width, regroups)
     end_update(rule, run, state)
 
 
@@ -296,7 +371,7 @@ cdef inline void sparse_truncate(const index *columns, Py_ssize_t size, SGDState
     cdef Py_ssize_t k, j
     for k in range(size):
         j = columns[k]
-        state.w[j] = truncated(state.w[j], scale, due, state.taken + j)
+        state.w[j] = truncated(state.w[j], scale, 1.0, due, state.taken + j, False)
 
 
 cdef inline void take_entries(

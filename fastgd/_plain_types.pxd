@@ -54,6 +54,8 @@ ctypedef struct Tile:
     double target[TILE]
     double weight[TILE]
     double rate[TILE]
+    double residual[TILE]   # as far as they are known,
+    double square[TILE]     # and |w|^2 before the update by a row
 
 
 ctypedef void (*plain_fn)(

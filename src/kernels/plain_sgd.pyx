@@ -35,8 +35,8 @@ from libc.string cimport memcpy, memset
 
 from fastgd._access cimport sparse_start
 from fastgd._plain_rows cimport (
-    ask_for, averages, count, fill, is_passive, left_by_l2, padded, rate_at, slope_at, take_row,
-    tile_rows, truncates,
+    LANES, all_lanes, ask_for, averages, count, dot, fill, is_passive, lanes, left_by_l2, load, padded, rate_at, slope_at,
+    sums_of_lanes, take_row, tile_rows, truncates,
 )
 from fastgd._plain_types cimport INVSCALING, PlainKernels, PlainRule, PlainRun, Tile
 from fastgd._targets cimport target_at
@@ -46,14 +46,6 @@ cdef enum:
     PANEL = 4               # rows looked at together
     TERMS = 9               # of the series for t^-power_t,
     LATE = 4096             # which is used from this t on
-
-cdef extern from "lanes.h":
-    enum:
-        LANES "FASTGD_LANES"    # doubles in a vector
-    ctypedef double lanes
-    lanes all_lanes(double value) noexcept nogil
-    lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
-
 
 ctypedef fused any_rows:
     Rows
@@ -92,10 +84,6 @@ cdef void fill_rates(const PlainRule *rule, double t, Py_ssize_t size, double *o
 
 
 # ---- panels of dense rows ------------------------------------------------------------------------------------------
-
-cdef inline lanes load(const double *x) noexcept nogil:
-    return (<const lanes *> x)[0]
-
 
 cdef inline void multiply(const double *const *x, const double *w, Py_ssize_t width, double *out) noexcept nogil:
     """x_q.w for each q and then, row by row, x_q.x_i for i <= q."""
@@ -141,71 +129,121 @@ cdef inline void add_panel(const double *const *x, const double *a, Py_ssize_t w
         )
 
 
-cdef inline void solve(
-    const PlainRule *rule, PlainRun *run, SGDState *state, const Tile *tile, Py_ssize_t at, const double *products,
-    const double *scale, double *a_out
-) noexcept nogil:
-    """Find the steps of a panel: by how much of each row v moves, w being scale v, and then the average's total.
+cdef inline double step_of(const PlainRule *rule, Tile *tile, Py_ssize_t row, double r) noexcept nogil:
+    """The step u of a row whose residual is r, which is noted."""
+    tile.residual[row] = r
+    return -(tile.rate[row] * tile.weight[row]) * slope_at(rule, r)
 
-    With the steps u_i so far, b the intercept before the panel and κ the intercept's step,
+
+cdef inline void note_norm(
+    PlainRun *run, Tile *tile, Py_ssize_t row, double left, double u, double b, double length
+) noexcept nogil:
+    """Note |w|^2 before the update by a row of this square length and find it after.
+
+    |left w + u x|^2 = left^2 |w|^2 + 2 left u w.x + u^2 |x|^2, where w.x = r + y - b.
+    """
+    cdef double product = tile.residual[row] + tile.target[row] - b
+    tile.square[row] = run.square
+    run.square = left * left * run.square + u * (2 * left * product + u * length)
+
+
+cdef inline void solve(
+    const PlainRule *rule, PlainRun *run, SGDState *state, Tile *tile, Py_ssize_t at, const double *products,
+    const double *left, double *scale, double *u_out
+) noexcept nogil:
+    """Find the steps u of a panel, the norms of w before each, and where the intercept goes.
+
+    With b the intercept before the panel and κ the intercept's step,
 
         r_q = scale_q x_q.v + b - y_q + sum_{i<q} u_i (scale_q / scale_{i+1} x_q.x_i + κ)
-        |w|^2 <- left^2 |w|^2 + 2 left u_q w.x_q + u_q^2 |x_q|^2
+
+    It is written out, because what goes through memory takes longer than the sums.
     """
-    cdef double u[PANEL]
-    cdef double inverse[PANEL]
-    cdef double b = state.intercept, r, left, product, square = run.square
-    cdef bint adds = averages(rule, run)
-    cdef Py_ssize_t q, i
+    cdef double k = rule.intercept_step, b = state.intercept
+    cdef double inverse0 = 1.0 / scale[1], inverse1 = 1.0 / scale[2], inverse2 = 1.0 / scale[3]
+    cdef double r0 = scale[0] * products[0] + (b - tile.target[at])
+    cdef double r1 = scale[1] * products[1] + (b - tile.target[at + 1])
+    cdef double r2 = scale[2] * products[2] + (b - tile.target[at + 2])
+    cdef double r3 = scale[3] * products[3] + (b - tile.target[at + 3])
+    cdef double u0, u1, u2, u3
+    u0 = step_of(rule, tile, at, r0)
+    r1 += u0 * (scale[1] * inverse0 * products[5] + k)
+    r2 += u0 * (scale[2] * inverse0 * products[7] + k)
+    r3 += u0 * (scale[3] * inverse0 * products[10] + k)
+    u1 = step_of(rule, tile, at + 1, r1)
+    r2 += u1 * (scale[2] * inverse1 * products[8] + k)
+    r3 += u1 * (scale[3] * inverse1 * products[11] + k)
+    u2 = step_of(rule, tile, at + 2, r2)
+    r3 += u2 * (scale[3] * inverse2 * products[12] + k)
+    u3 = step_of(rule, tile, at + 3, r3)
+    note_norm(run, tile, at, left[0], u0, b, products[4])
+    b += k * u0
+    note_norm(run, tile, at + 1, left[1], u1, b, products[6])
+    b += k * u1
+    note_norm(run, tile, at + 2, left[2], u2, b, products[9])
+    b += k * u2
+    note_norm(run, tile, at + 3, left[3], u3, b, products[13])
+    state.intercept = b + k * u3
+    u_out[0], u_out[1], u_out[2], u_out[3] = u0, u1, u2, u3
+
+
+cdef inline void add_to_average(
+    const PlainRule *rule, SGDState *state, const double *scale, const double *u, double *a_out
+) noexcept nogil:
+    """By how much of each row the total moves, so that it goes on to have what was averaged before."""
+    cdef double b = state.intercept
+    cdef Py_ssize_t q
     for q in range(PANEL):
-        inverse[q] = 1.0 / scale[q + 1]
-        r = scale[q] * products[q] + (state.intercept - tile.target[at + q])
-        for i in range(q):
-            r += u[i] * (scale[q] * inverse[i] * products[PANEL + q * (q + 1) // 2 + i] + rule.intercept_step)
-        run.square = square
-        count(rule, run, r)
-        u[q] = -(tile.rate[at + q] * tile.weight[at + q]) * slope_at(rule, r)
-        product = r + tile.target[at + q] - b
-        left = scale[q + 1] / scale[q]
-        square = left * left * square + u[q] * (2 * left * product + u[q] * products[PANEL + q * (q + 3) // 2])
+        b -= rule.intercept_step * u[q]
+    for q in range(PANEL):
         b += rule.intercept_step * u[q]
-        a_out[q] = u[q] * inverse[q]
-        if adds:
-            a_out[PANEL + q] = -a_out[q] * state.total_scale
-            state.total_scale += scale[q + 1]
-            state.intercept_total += b
-            state.n_averaged += 1
-    run.square = square
-    run.t += PANEL
-    state.intercept = b
+        a_out[q] = -u[q] / scale[q + 1] * state.total_scale
+        state.total_scale += scale[q + 1]
+        state.intercept_total += b
+    state.n_averaged += PANEL
+
+
+cdef inline void count_rows(const PlainRule *rule, PlainRun *run, const Tile *tile, Py_ssize_t size) noexcept nogil:
+    """Add what the first rows of the tile contribute to the sums."""
+    cdef double after = run.square
+    cdef Py_ssize_t q
+    for q in range(size):
+        run.square = tile.square[q]
+        count(rule, run, tile.residual[q])
+    run.square = after
 
 
 cdef Py_ssize_t take_panels(
-    const PlainRule *rule, PlainRun *run, SGDState *state, const Tile *tile, Py_ssize_t size, Py_ssize_t width
+    const PlainRule *rule, PlainRun *run, SGDState *state, Tile *tile, Py_ssize_t size, Py_ssize_t width
 ) noexcept nogil:
     """Panels of the tile's rows, as long as the scale allows; returns how many rows."""
-    cdef double products[12 + 8]
-    cdef double a[2 * PANEL]
+    cdef double products[12 + LANES]
+    cdef double u[PANEL]
+    cdef double a[PANEL]
+    cdef double left[PANEL]
     cdef double scale[PANEL + 1]
     cdef bint adds = averages(rule, run)
     cdef Py_ssize_t at = 0, q
-    run.square = 0
-    for q in range(width):
-        run.square += state.w[q] * state.w[q]
-    run.square *= state.scale * state.scale     # what the recurrence has lost in rounding is put right
+    run.square = dot(state.w, state.w, width, True) * (state.scale * state.scale)   # rid of the roundings so far
     while at + PANEL <= size:
         scale[0] = state.scale
         for q in range(PANEL):
-            scale[q + 1] = scale[q] * left_by_l2(rule, tile.rate[at + q])
+            left[q] = left_by_l2(rule, tile.rate[at + q])
+            scale[q + 1] = scale[q] * left[q]
         if scale[PANEL] < rule.floor:
             break
         multiply(tile.x + at, state.w, width, products)
-        solve(rule, run, state, tile, at, products, scale, a)
+        solve(rule, run, state, tile, at, products, left, scale, u)
+        for q in range(PANEL):
+            a[q] = u[q] / scale[q + 1]
         add_panel(tile.x + at, a, width, state.w)
         if adds:
-            add_panel(tile.x + at, a + PANEL, width, state.total)
+            add_to_average(rule, state, scale, u, a)
+            add_panel(tile.x + at, a, width, state.total)
         state.scale = scale[PANEL]
         at += PANEL
+    count_rows(rule, run, tile, at)
+    run.t += at
     return at
 
 
@@ -227,7 +265,7 @@ cdef inline void descend(
         if not truncates(rule) and not is_passive(rule):
             q = take_panels(rule, run, state, &tile, size, width)
         while q < size:
-            take_row(rule, run, state, &tile, q, width)
+            take_row(rule, run, state, &tile, q, width, True)
             q += 1
         run.at += size
 
