@@ -235,9 +235,12 @@ def certify(
         Of F = L + l1 |w|_1 + l2 |w|^2, twice the objective of the estimators.
     """
     coef, intercept = w[:-1], float(w[-1])
-    predict = predict_sparse if isinstance(X, CSR) else predict_dense
+    wide = np.dtype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        prediction = predict(X, coef, intercept, np.dtype(np.float64))
+        if isinstance(X, CSR):
+            prediction = predict_sparse(X, coef, intercept, wide)
+        else:
+            prediction = predict_dense(X, coef, intercept, wide)
         losses, slopes = loss_and_slope(loss, prediction - y, epsilon)
         mean = float(np.average(losses, weights=s))
     if not np.isfinite(mean) or (s is not None and s.min() < 0):

@@ -1,4 +1,4 @@
-"""The updates of src/kernels/plain_sgd.pyx, row by row, in the very operations and the order that scikit-learn makes them.
+"""The updates of src/kernels/plain_sgd.pyx, row by row, by the operations of scikit-learn in their order.
 
 Shared by the kernels, which may regroup sums, and src/_plain_sgd.pyx, which is compiled so that nothing is regrouped.
 """
@@ -141,7 +141,9 @@ cdef inline void count(const PlainRule *rule, PlainRun *run, double r) noexcept 
     run.objective += loss + penalty
 
 
-cdef inline void shrink(const PlainRule *rule, PlainRun *run, SGDState *state, double rate, Py_ssize_t d) noexcept nogil:
+cdef inline void shrink(
+    const PlainRule *rule, PlainRun *run, SGDState *state, double rate, Py_ssize_t d
+) noexcept nogil:
     cdef double left = left_by_l2(rule, rate)
     if left == 1:
         return
@@ -164,9 +166,9 @@ cdef inline void end_update(const PlainRule *rule, PlainRun *run, SGDState *stat
 cdef inline double truncated(
     double w, double scale, double inverse, double due, double *taken, const bint regroups
 ) noexcept nogil:
-    """w of scale w, moved towards zero by what is due less what was taken from it; without a branch, and NaN stays NaN.
+    """w of scale w, moved towards zero by what is due less what was taken from it; no branch, and NaN stays NaN.
 
-    `inverse` is that of the scale, which it is divided by unless `regroups`.
+    `inverse` is that of the scale, which it is divided by unless it `regroups`.
     """
     cdef double sign = <double> (w > 0) - <double> (w < 0), owed = due + sign * taken[0]
     cdef double left = sign * w - (owed * inverse if regroups else owed / scale)

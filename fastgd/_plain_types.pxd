@@ -1,4 +1,4 @@
-"""Types of the descent that takes one row after the other under any of scikit-learn's rules (src/kernels/plain_sgd.pyx)."""
+"""Types of the descent under scikit-learn's rules (src/kernels/plain_sgd.pyx)."""
 
 from fastgd._types cimport Rows, SGDState, SparseRows
 

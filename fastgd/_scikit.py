@@ -25,12 +25,16 @@ except ImportError as error:
     ) from None
 
 try:
-    from sklearn.callback import CallbackSupportMixin
+    from sklearn import callback
 except ImportError:     # before 1.9
+    callback = None
 
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """No callbacks."""
 
+class NoCallbacks:
+    """In place of scikit-learn's mixin, where there is none."""
+
+
+CallbackSupportMixin: Any = NoCallbacks if callback is None else callback.CallbackSupportMixin
 
 __all__ = [
     "BaseEstimator",

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def textbook(alpha: float, l1_ratio: float) -> tuple[float, float]:
     return 2 * alpha * l1_ratio, alpha * (1 - l1_ratio)
 
 
-class LinearRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LinearRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
     """What the two estimators share: how they predict, and what they say of themselves."""
 
     coef_: Any
@@ -164,7 +164,7 @@ class GDRegressor(LinearRegressor):
     (array([ 3., -1.]), 2.0)
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alpha": [Interval(Real, 0, None, closed="left")],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "fit_intercept": ["boolean"],
@@ -239,7 +239,7 @@ class GDRegressor(LinearRegressor):
             warnings.simplefilter("ignore", errors.ConvergenceWarning)     # as scikit-learn's, below
             result = fit(
                 X, targets, sample_weight=weights, w0=start, n_threads=self.n_threads,
-                callback=None if watch.context is None else Shown(self, watch, X, y), **self._options(),
+                callback=None if watch.context is None else Shown(watch, X, y), **self._options(),
             )  # fmt: skip
         self._take(result, y.ndim == 2)
         if not result.converged and self.tol != 0 and not watch.stopped:
@@ -276,11 +276,11 @@ class GDRegressor(LinearRegressor):
             self._moments = [Moments(X.shape[1], self.n_threads, dtype=np.float64) for _ in columns]
         if len(columns) != len(self._moments):
             raise ValueError(f"y has {len(columns)} targets, but before it had {len(self._moments)}")
-        for moments, column in zip(self._moments, columns, strict=True):
-            moments.update(X, np.ascontiguousarray(column), weights)
+        for one, column in zip(self._moments, columns, strict=True):
+            one.update(X, np.ascontiguousarray(column), weights)
         _, l2 = textbook(self.alpha, self.l1_ratio)
-        results = [moments.fit(l2=l2, fit_intercept=self.fit_intercept) for moments in self._moments]
         moments = self._moments
+        results = [one.fit(l2=l2, fit_intercept=bool(self.fit_intercept)) for one in moments]
         self._take(results[0] if len(results) == 1 else side_by_side(results), y.ndim == 2)
         self._moments = moments
         return self
@@ -339,7 +339,7 @@ class GDRegressor(LinearRegressor):
 class Shown:
     """The iterates of `fastgd.fit`, of one target after the other, as the tasks of a scikit-learn fit."""
 
-    def __init__(self, model: GDRegressor, watch: Watch, X: Any, y: np.ndarray) -> None:
+    def __init__(self, watch: Watch, X: Any, y: np.ndarray) -> None:
         self.watch, self.as_columns = watch, y.ndim == 2
         self.dtype = X.dtype
         n_targets = y.shape[1] if y.ndim == 2 else 1
@@ -462,7 +462,7 @@ class SGDRegressor(LinearRegressor):
     array([ 3., -1.])
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "loss": [StrOptions(set(LOSSES))],
         "penalty": [StrOptions({"l2", "l1", "elasticnet"}), None],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -655,7 +655,9 @@ class SGDRegressor(LinearRegressor):
         coef, intercept = np.zeros(n_features), 0.0
         if hasattr(self, "coef_"):
             self.densify()
-            coef, intercept = self._last if self.average and hasattr(self, "_last") else (self.coef_, self.intercept_[0])
+            coef, intercept = self.coef_, self.intercept_[0]
+            if self.average and hasattr(self, "_last"):
+                coef, intercept = self._last
         if coef_init is not None:
             coef = np.asarray(coef_init, np.float64).ravel()
             if coef.shape != (n_features,):
@@ -708,7 +710,8 @@ class SGDRegressor(LinearRegressor):
         def seen(curves: Curves) -> bool:
             if self.verbose:
                 report(curves, descent)
-            return watch.iterated(curves.n_iter, lambda: self._parameters(descent, X.dtype) | {"n_iter_": curves.n_iter})
+            n_iter = curves.n_iter
+            return watch.iterated(n_iter, lambda: self._parameters(descent, X.dtype) | {"n_iter_": n_iter})
 
         curves = train(descent, block, Order(order, seed), stopping, max_iter, score, seen)
         self.__dict__.update(self._parameters(descent, X.dtype))

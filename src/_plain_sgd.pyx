@@ -292,13 +292,13 @@ def keys(block):
 
     Of equal rows it is the same, dense or sparse, and of others hardly ever.
     """
-    cdef Py_ssize_t n, d, visits, start
+    cdef Py_ssize_t n, visits, start
     cdef RowBlock dense = block if isinstance(block, RowBlock) else None
     cdef SparseBlock sparse = None if dense is not None else <SparseBlock?> block
     cdef cnp.npy_intp size
     cdef cnp.ndarray out
     cdef uint64_t *found
-    n, d, visits = shape_of(block)
+    n, _, visits = shape_of(block)
     size = n
     out = cnp.PyArray_ZEROS(1, &size, cnp.NPY_UINT64, 0)
     found = <uint64_t *> cnp.PyArray_DATA(out)

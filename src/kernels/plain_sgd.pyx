@@ -3,18 +3,19 @@
 Built once for each instruction-set level; `fastgd._kernels` picks one at import. With p = x_i.w + b at the parameters
 before it, update t of the next row i in the order finds the step
 
-    eta = eta0, or 1 / (alpha (offset + t)), or eta0 / t^power_t          (constant, optimal, invscaling)
-    u = -eta s_i dloss/dp                                                   its size at most 1e12 eta s_i
+    eta = eta0, or 1 / (alpha (offset + t - 1)), or eta0 / t^power_t            (constant, optimal, invscaling)
+    u = -eta s_i dloss/dp, the derivative being cut off at 1e12
     u = ± s_i min(eta0, loss / |x_i|^2), or ± s_i loss / (|x_i|^2 + 1 / (2 eta0))     (pa1, pa2: towards y_i)
 
 and does
 
     w <- max(0, 1 - eta l2) w + u x_i,      b <- b + intercept_step u
 
-after which each w_j moves towards zero, but not beyond, by all the eta l1 since it was moved last: every w_j if the rows
-are dense, those that row i has entries for if they are sparse (the cumulative penalty of Tsuruoka, Tsujii and Ananiadou,
-2009). The steps pa1 and pa2 are those of Crammer, Dekel, Keshet, Shalev-Shwartz and Singer, Online passive-aggressive
-algorithms, 2006. Everything is double, whatever X is.
+with l1 = penalty l1_ratio and l2 = penalty (1 - l1_ratio), after which each w_j moves towards zero, but not beyond, by
+all the eta l1 since it was moved last: every w_j if the rows are dense, those that row i has entries for if they are
+sparse (the cumulative penalty of Tsuruoka, Tsujii and Ananiadou, 2009). The steps pa1 and pa2 are those of Crammer,
+Dekel, Keshet, Shalev-Shwartz and Singer, Online passive-aggressive algorithms, 2006. Everything is double, whatever X
+is.
 
 The run's sums are those that scikit-learn watches: the loss before each update, and with it the penalty of the
 parameters as they stood before they were truncated, and for sparse rows only of those that the row before had entries
@@ -23,9 +24,10 @@ for. A mean of these decides when a fit ends, so they are the same here.
 Averages are kept as in src/kernels/sgd.pyx, and averages of truncated parameters as scikit-learn has them: as if what
 was taken from them had never been there, since the scale was last multiplied into w.
 
-Row by row (fastgd/_plain_rows.pxd), the operations are scikit-learn's own. Here, dense rows are copied to tiles of doubles, padded with zeros to whole vectors; one loop then does for all. Without l1, a
-panel of rows is looked at together: their products with w and with one another wait for nothing, and from them all
-steps follow without w, as in src/kernels/sgd.pyx, whatever the loss.
+Row by row (fastgd/_plain_rows.pxd), the operations are scikit-learn's own. Here, dense rows are copied to tiles of
+doubles, padded with zeros to whole vectors; one loop then does for all. Without l1, a panel of rows is looked at
+together: their products with w and with one another wait for nothing, and from them all steps follow without w, as in
+src/kernels/sgd.pyx, whatever the loss.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -35,8 +37,8 @@ from libc.string cimport memcpy, memset
 
 from fastgd._access cimport sparse_start
 from fastgd._plain_rows cimport (
-    LANES, all_lanes, ask_for, averages, count, dot, fill, is_passive, lanes, left_by_l2, load, padded, rate_at, slope_at,
-    sums_of_lanes, take_row, tile_rows, truncates,
+    LANES, all_lanes, ask_for, averages, count, dot, fill, is_passive, lanes, left_by_l2, load, padded, rate_at,
+    slope_at, sums_of_lanes, take_row, tile_rows, truncates,
 )
 from fastgd._plain_types cimport INVSCALING, PlainKernels, PlainRule, PlainRun, Tile
 from fastgd._targets cimport target_at
@@ -274,8 +276,8 @@ cdef inline void descend(
 #
 # A number for each row that depends on its entries and its target alone: in the order of these, rows come in the same
 # order however they were given. It is a sum over the entries, so that zeros may be left out and columns come in any
-# order; each term is stirred as splitmix64 stirs (Steele, Lea and Flood, 2014), because numbers of few digits differ
-# in few bits.
+# order; each term is stirred by splitmix64 (Steele, Lea and Flood, 2014), because numbers of few digits differ in few
+# bits.
 
 cdef inline uint64_t stirred(double value, Py_ssize_t column) noexcept nogil:
     """0 of 0, of either sign."""
@@ -283,9 +285,10 @@ cdef inline uint64_t stirred(double value, Py_ssize_t column) noexcept nogil:
     if value == 0:
         return 0
     memcpy(&z, &value, sizeof(double))
-    z = (z ^ (z >> 32)) * ((2 * <uint64_t> column + 1) * <uint64_t> 0x9E3779B97F4A7C15)
-    z = (z ^ (z >> 29)) * <uint64_t> 0xBF58476D1CE4E5B9
-    return z ^ (z >> 32)
+    z += (<uint64_t> column + 1) * <uint64_t> 0x9E3779B97F4A7C15
+    z = (z ^ (z >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * <uint64_t> 0x94D049BB133111EB
+    return z ^ (z >> 31)
 
 
 cdef inline void find_keys(
