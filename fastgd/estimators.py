@@ -369,15 +369,16 @@ class Shown:
 class SGDRegressor(LinearRegressor):
     """Linear model fitted by stochastic gradient descent: scikit-learn's SGDRegressor, several times as fast.
 
-    Minimises the mean of s_i loss(x_i.w + b, y_i) plus alpha (l1_ratio |w|_1 + (1 - l1_ratio) / 2 |w|^2) by an update
-    for each row. Every parameter has the name, meaning and default that it has there, and with `shuffle=False` the
-    coefficients are the same to rounding.
+    Minimises sum_i s_i loss(x_i.w + b, y_i) / sum_i s_i + alpha (l1_ratio |w|_1 + (1 - l1_ratio) / 2 |w|^2) by an
+    update for each row. Every parameter has the name, meaning and default that it has there, and with `shuffle=False`
+    the coefficients are the same to rounding.
 
     What differs, all of it for the better:
 
     - With `shuffle=True` the order of the rows is another one, and it does not depend on how the rows came. A row is
       visited as many times an epoch as its weight says, so that a weight of 2 is the row's repetition and 0 its absence
-      (up to 8 visits a row on average; larger weights multiply the steps, as they do with `shuffle=False`).
+      (up to 8 visits a row on average; larger weights multiply the steps). With `shuffle=False` weights multiply the
+      steps, and the sum of the losses is divided by the number of rows, as in scikit-learn.
     - Early stopping scores the parameters; scikit-learn leaves out the scale by which an l2 penalty has shrunk them.
     - `partial_fit` ignores `early_stopping`, which is the caller's there, instead of refusing it.
     - A warm start with `average` begins the average anew; scikit-learn adds the old one to the new sum.
@@ -673,10 +674,10 @@ class SGDRegressor(LinearRegressor):
         """Of the penalty, that of l1."""
         return {"l1": 1.0, "elasticnet": self.l1_ratio}.get(self.penalty or "", 0.0) or 0.0
 
-    def _new_descent(self, start: tuple[np.ndarray, float], sparse: bool, anew: bool) -> Descent:
+    def _new_descent(self, start: tuple[np.ndarray, float], mean_weight: float, sparse: bool, anew: bool) -> Descent:
         return Descent(
             *start, loss=self.loss, schedule=self.learning_rate, epsilon=self.epsilon, eta=self.eta0,
-            power_t=self.power_t, alpha=self.alpha if self.penalty else 0.0, l1_ratio=self._l1_share(),
+            power_t=self.power_t, alpha=self.alpha * mean_weight if self.penalty else 0.0, l1_ratio=self._l1_share(),
             step_alpha=self.alpha, intercept_step=(SPARSE_INTERCEPT_STEP if sparse else 1.0) * bool(self.fit_intercept),
             average=int(self.average), t=self.t_, mean=None if anew else getattr(self, "_mean", None),
             strict=self.learning_rate == "optimal" and not self.shuffle,
@@ -695,16 +696,17 @@ class SGDRegressor(LinearRegressor):
     ) -> Curves:
         """Make epochs, and the fitted attributes of what they lead to."""
         rows = validate.as_matrix(X)
-        block, order = block_of(rows, y, s), np.arange(len(rows))
+        block, order, mean_weight = block_of(rows, y, s), np.arange(len(rows)), 1.0
         if self.shuffle:
             order, s = visits(block, s)
             block = block_of(rows, y, s)
+            mean_weight = 1.0 if s is None else float(s[order].mean())      # the penalty's, too, is then the visits'
         random = check_random_state(self.random_state)
         score = None
         if self.early_stopping and anew:
             order, score = self._set_aside(order, X, y, s)
         seed = int(random.randint(MAX_SEED)) if self.shuffle else None
-        descent = self._new_descent(start, isinstance(rows, CSR), anew)
+        descent = self._new_descent(start, mean_weight, isinstance(rows, CSR), anew)
         stopping = Stopping(self.tol, self.n_iter_no_change, self.learning_rate == "adaptive")
 
         def seen(curves: Curves) -> bool:
@@ -752,8 +754,10 @@ class SGDRegressor(LinearRegressor):
 
     def _judge(self, X: Any, y: np.ndarray, s: np.ndarray | None, start: tuple[np.ndarray, float]) -> None:
         """Find how near the optimum the fit has come, and warn if it went uphill."""
-        alpha, l1_ratio = self.alpha if self.penalty else 0.0, self._l1_share()
-        l1, l2 = textbook(alpha, l1_ratio)
+        alpha = self.alpha if self.penalty else 0.0
+        if s is not None and not self.shuffle:
+            alpha *= len(s) / s.sum(dtype=np.float64)
+        l1, l2 = textbook(alpha, self._l1_share())
         objective = []
         for coef, intercept in (start, (self.coef_, self.intercept_[0])):
             w = np.append(coef, intercept).astype(np.float64)

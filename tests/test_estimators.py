@@ -68,14 +68,16 @@ def quietly(model: Any, *args: Any, **kwargs: Any) -> Any:
         fg.SGDRegressor(penalty="elasticnet", learning_rate="adaptive", fit_intercept=False),
         fg.SGDRegressor("huber", learning_rate="constant", average=True, penalty=None),
         fg.SGDRegressor("epsilon_insensitive", learning_rate="pa1", max_iter=5),
-        fg.SGDRegressor("squared_epsilon_insensitive", learning_rate="optimal", penalty="l1", average=10),
+        fg.SGDRegressor("squared_epsilon_insensitive", learning_rate="constant", penalty="l1", average=10),
         fg.SGDRegressor(early_stopping=True),
     ],
     ids=repr,
 )
 def test_scikit_learns_checks(estimator: Any) -> None:
     """All of them pass; none is expected to fail. One needs an environment variable that SciPy reads at its import."""
-    results = check_estimator(estimator, on_fail=None, on_skip=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(estimator, on_fail=None, on_skip=None)
     status = Counter(result["status"] for result in results)
     assert status["passed"] > 50
     assert [(r["check_name"], r["exception"]) for r in results if r["status"] not in ("passed", "skipped")] == []
@@ -172,7 +174,7 @@ def test_partial_fits_are_scikit_learns(schedule: str, penalty: str | None, aver
 @pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
 def test_early_stopping_is_scikit_learns(schedule: str, penalty: str | None) -> None:
     """Where no scale is left out of its scores."""
-    X, y, s = data(150, noise := 6)
+    X, y, s = data(150, 6)
     for weights, state in itertools.product((None, s), range(4)):
         options = {
             "shuffle": False, "early_stopping": True, "penalty": penalty, "random_state": state, "max_iter": 60,
@@ -180,8 +182,7 @@ def test_early_stopping_is_scikit_learns(schedule: str, penalty: str | None) -> 
         }  # fmt: skip
         model = quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights)
         assert_same(model, quietly(Peer(**options), X, y, sample_weight=weights))
-        assert len(model.validation_scores_) == model.n_iter_ < 61
-    assert noise == X.shape[1]
+        assert len(model.validation_scores_) == model.n_iter_
 
 
 def test_early_stopping_scores_the_parameters() -> None:
@@ -219,20 +220,35 @@ def test_a_shuffled_fit_does_not_depend_on_how_the_rows_come(early_stopping: boo
     first = clone(model).fit(X, y, sample_weight=s)
     repeated = clone(model).fit(X.repeat(s, axis=0), y.repeat(s))
     moved = clone(model).fit(X[other], y[other], sample_weight=s[other])
-    sparse = clone(model).fit(csr_array(X), y, sample_weight=s)
     assert first.coef_.tolist() == repeated.coef_.tolist() == moved.coef_.tolist()
     assert first.n_iter_ == 6
-    assert sparse.coef_ == pytest.approx(first.coef_, rel=0.2)      # the intercept's steps are others
+    model.set_params(fit_intercept=False)       # of which the steps are others for sparse rows
+    sparse, dense = (clone(model).fit(Z, y, sample_weight=s) for Z in (csr_array(X), X))
+    assert sparse.coef_ == pytest.approx(dense.coef_, rel=1e-9)
+    model.set_params(fit_intercept=True)
     assert clone(model).set_params(random_state=4).fit(X, y, sample_weight=s).coef_.tolist() != first.coef_.tolist()
 
 
 def test_large_weights_multiply_the_steps() -> None:
     """Instead of making an epoch longer and longer: a thousand times the weight is not a thousand visits."""
     X, y, _ = data(50)
-    model = fg.SGDRegressor(random_state=0, max_iter=1, tol=None, penalty=None, eta0=1e-6, learning_rate="constant")
-    heavy = quietly(clone(model), X, y, sample_weight=np.full(50, 1000.0))
-    light = quietly(clone(model).set_params(eta0=1e-3), X, y)
+    model = fg.SGDRegressor(random_state=0, max_iter=1, tol=None, alpha=0.1, eta0=1e-6, learning_rate="constant")
+    heavy = clone(model).fit(X, y, sample_weight=np.full(50, 1000.0))
+    light = clone(model).set_params(eta0=1e-3).fit(X, y)
     assert heavy.coef_ == pytest.approx(light.coef_, rel=1e-12)
+
+
+def test_weights_are_relative() -> None:
+    """With the rows in random order, whatever part of one they are: the objective is that of GDRegressor."""
+    X, y, s = data(2000, 4)
+    best = fg.GDRegressor(0.5).fit(X, y, sample_weight=s)
+    for factor in (0.3, 1.0, 1.9, 100.0):
+        model = fg.SGDRegressor(
+            alpha=0.5, random_state=0, average=2000, eta0=0.02 / max(factor, 1), max_iter=60, tol=None
+        )
+        model.fit(X, y, sample_weight=factor * s)
+        assert model.coef_ == pytest.approx(best.coef_, abs=0.01), factor
+        assert model.optimality_ < 0.01
 
 
 def test_a_shuffled_fit_comes_as_near_as_scikit_learns() -> None:
@@ -261,7 +277,7 @@ def test_a_descent_that_goes_uphill_warns() -> None:
     X, y, _ = data(300)
     X[:, 2] *= 30
     with pytest.warns(ConvergenceWarning, match=r"uphill, from an objective of .* scale the columns"):
-        model = fg.SGDRegressor(random_state=0, eta0=0.002).fit(X, y)
+        model = fg.SGDRegressor(random_state=0).fit(X, y)
     assert model.score(X, y) < 0
 
 
@@ -290,8 +306,8 @@ def test_optimality_measures_the_gradient_of_every_loss(loss: str) -> None:
     """Small where scikit-learn's objective is least, as a slow descent with an average finds it, and not elsewhere."""
     X, y, s = data(1500, 4)
     model = fg.SGDRegressor(
-        loss, penalty="l2", alpha=0.05, average=3000, learning_rate="invscaling", power_t=0.5, eta0=0.05, max_iter=400,
-        tol=None, random_state=0,
+        loss, alpha=0.05, average=3000, power_t=0.5, eta0=1.0 if loss == "huber" else 0.05, max_iter=400, tol=None,
+        random_state=0,
     )  # fmt: skip
     model.fit(X, y, sample_weight=s)
     assert model.optimality_ < 0.005
@@ -398,9 +414,12 @@ def test_the_translation_of_the_objective() -> None:
 def test_every_solver(solver: str) -> None:
     X, y, _ = data(300, 4)
     model = quietly(fg.GDRegressor(0.01, solver=solver, max_iter=300, random_state=1), X, y)
-    assert model.coef_ == pytest.approx(Ridge(3.0).fit(X, y).coef_, abs=1e-3 if solver == "sgd" else 1e-6)
-    again = quietly(fg.GDRegressor(0.01, solver=solver, max_iter=300, random_state=np.random.RandomState(1)), X, y)
-    assert again.coef_ == pytest.approx(model.coef_, abs=1e-3)
+    assert model.coef_ == pytest.approx(Ridge(3.0).fit(X, y).coef_, abs=1e-2 if solver == "sgd" else 1e-6)
+    assert model.solver_ == ("moments" if solver == "auto" else solver)
+    again = quietly(fg.GDRegressor(0.01, solver=solver, max_iter=300, random_state=1), X, y)
+    other = quietly(fg.GDRegressor(0.01, solver=solver, max_iter=300, random_state=np.random.RandomState(2)), X, y)
+    assert again.coef_.tolist() == model.coef_.tolist()
+    assert (other.coef_.tolist() == model.coef_.tolist()) == (solver not in ("sgd", "saga"))
 
 
 def test_several_targets() -> None:
@@ -487,7 +506,8 @@ def test_frames(Frame: Any, Estimator: Any) -> None:
     model.fit(frame, type(frame[names[0]])(y), sample_weight=type(frame[names[0]])(s))
     assert model.feature_names_in_.tolist() == names
     assert model.n_features_in_ == 5
-    assert model.predict(frame).tolist() == clone(model).fit(X, y, sample_weight=s).predict(X).tolist()
+    plain = clone(model).fit(X, y, sample_weight=s).predict(X)
+    assert model.predict(frame) == pytest.approx(plain, rel=1e-9, abs=1e-9)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[names[::-1]])
     with pytest.warns(UserWarning, match="does not have valid feature names"):
@@ -497,7 +517,8 @@ def test_frames(Frame: Any, Estimator: Any) -> None:
 @pytest.mark.parametrize("Estimator", [fg.GDRegressor, fg.SGDRegressor])
 def test_pipelines_searches_and_copies(Estimator: Any) -> None:
     X, y = load_diabetes(return_X_y=True)
-    search = GridSearchCV(make_pipeline(StandardScaler(), Estimator()), {f"{Estimator.__name__.lower()}__alpha": [1e-4, 1]})
+    pipe = make_pipeline(StandardScaler(), Estimator())
+    search = GridSearchCV(pipe, {f"{Estimator.__name__.lower()}__alpha": [1e-4, 1]})
     search.fit(X, y)
     assert search.best_score_ > 0.4
     assert min(cross_validate(search.best_estimator_, X, y, n_jobs=2)["test_score"]) > 0.3
@@ -663,4 +684,4 @@ fg.Regressor
     assert first == "[2.]"
     assert len(asked) == 2
     assert all("need scikit-learn" in line and "pip install 'fastgd[sklearn]'" in line for line in asked)
-    assert done.stderr.strip().endswith("AttributeError: module 'fastgd' has no attribute 'Regressor'")
+    assert "AttributeError: module 'fastgd' has no attribute 'Regressor'" in done.stderr.splitlines()[-1]
