@@ -17,7 +17,7 @@ from fastgd.objective import MSE, column_moments
 from fastgd.result import predict_dense, predict_sparse
 from fastgd.solvers._certificate import Geometry
 
-__all__ = ["Order", "Stopping", "block_of", "certify", "train", "visits"]
+__all__ = ["Curves", "Order", "Stopping", "block_of", "mean_loss", "optimality", "train", "visits"]
 
 #: How many times as many visits as rows there may be, for the rows' weights to be visits.
 MOST_VISITS = 8
@@ -46,7 +46,7 @@ def visits(block: RowBlock | SparseBlock, s: np.ndarray | None) -> tuple[np.ndar
     rows : ndarray of intp
     weights : ndarray of shape (n_samples,), or None for ones
     """
-    rows = np.argsort(_plain_sgd.keys(block), kind="stable") if len(block) > 1 else np.zeros(1, np.intp)
+    rows = ascending(_plain_sgd.keys(block))
     if s is None:
         return rows, None
     times = np.where(s == 0, 0.0, np.maximum(np.ceil(s), 1.0))
@@ -54,6 +54,21 @@ def visits(block: RowBlock | SparseBlock, s: np.ndarray | None) -> tuple[np.ndar
         times = (s != 0).astype(float)
     weights = np.divide(s, times, out=np.zeros(len(s)), where=times > 0, casting="unsafe")
     return np.repeat(rows, times.astype(np.intp)[rows]), weights
+
+
+def ascending(keys: np.ndarray) -> np.ndarray:
+    """The places of the keys, which are random numbers of 64 bits, from the least to the greatest.
+
+    Sorted with their places in their lowest bits, in a tenth of the time of `argsort`, which is left for the case that
+    the other bits of two of them are the same.
+    """
+    mask = np.uint64((1 << (len(keys) - 1).bit_length()) - 1)
+    places = np.arange(len(keys), dtype=np.uint64)
+    places |= keys & ~mask
+    places.sort()
+    order = (places & mask).astype(np.intp)
+    found = keys[order]
+    return order if (found[1:] >= found[:-1]).all() else np.argsort(keys, kind="stable")
 
 
 class Order:
@@ -210,22 +225,36 @@ def loss_and_slope(loss: str, r: np.ndarray, epsilon: float) -> tuple[np.ndarray
     return beyond * beyond, 2 * np.sign(r) * beyond
 
 
-def certify(
+def mean_loss(
+    X: np.ndarray | CSR, y: np.ndarray, s: np.ndarray | None, w: np.ndarray, loss: str, epsilon: float
+) -> tuple[float, np.ndarray]:
+    """The weighted mean of the loss at w, the intercept last; and the targets of which the residuals are its slopes."""
+    wide = np.dtype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not w.any():
+            prediction = np.zeros(len(y))
+        elif isinstance(X, CSR):
+            prediction = predict_sparse(X, w[:-1], float(w[-1]), wide)
+        else:
+            prediction = predict_dense(X, w[:-1], float(w[-1]), wide)
+        losses, slopes = loss_and_slope(loss, prediction - y, epsilon)
+        return float(np.average(losses, weights=s)), prediction - slopes
+
+
+def optimality(
     X: np.ndarray | CSR,
-    y: np.ndarray,
+    target: np.ndarray,
     s: np.ndarray | None,
     w: np.ndarray,
     *,
-    loss: str,
-    epsilon: float,
     fit_intercept: bool,
     l1: float,
     l2: float,
-) -> tuple[float, float]:
-    """The mean loss at w, and how near the optimum that is: `optimality` of `fastgd.FitResult`, for any of the losses.
+) -> float:
+    """How near the optimum w is: `optimality` of `fastgd.FitResult`, for any loss; NaN where nothing can be said.
 
     The gradient of the mean loss is that of half the mean squared error of a linear model whose residuals are the
-    slopes of the losses; by these targets it is measured.
+    slopes of the losses; by these targets, of `mean_loss`, it is measured.
 
     Parameters
     ----------
@@ -234,25 +263,15 @@ def certify(
     l1, l2 : float
         Of F = L + l1 |w|_1 + l2 |w|^2, twice the objective of the estimators.
     """
-    coef, intercept = w[:-1], float(w[-1])
-    wide = np.dtype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if isinstance(X, CSR):
-            prediction = predict_sparse(X, coef, intercept, wide)
-        else:
-            prediction = predict_dense(X, coef, intercept, wide)
-        losses, slopes = loss_and_slope(loss, prediction - y, epsilon)
-        mean = float(np.average(losses, weights=s))
-    if not np.isfinite(mean) or (s is not None and s.min() < 0):
-        return mean, float("nan")
-    target = prediction - slopes
+    if not np.isfinite(target).all() or (s is not None and s.min() < 0):
+        return float("nan")
     if not fit_intercept:
-        w, target = coef, target - intercept
+        w, target = w[:-1], target - w[-1]
     try:
         objective = MSE(X, target, s, fit_intercept, l2)
         value, grad = objective.value_and_grad(w)
         moments = column_moments(objective)
     except OverflowError:
-        return mean, float("nan")
+        return float("nan")
     geometry = Geometry(*moments, fit_intercept=fit_intercept, l2=l2, dtype=objective.dtype, l1=l1)
-    return mean, geometry.measure(w, value + l1 * float(np.abs(coef).sum()), grad)[0]
+    return geometry.measure(w, value + l1 * float(np.abs(w[: X.shape[1]]).sum()), grad)[0]

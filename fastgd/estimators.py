@@ -21,7 +21,7 @@ import numpy as np
 from fastgd import _validation as validate
 from fastgd import errors
 from fastgd._csr import CSR
-from fastgd._plain_fit import Curves, Order, Stopping, block_of, certify, train, visits
+from fastgd._plain_fit import Curves, Order, Stopping, block_of, mean_loss, optimality, train, visits
 from fastgd._plain_sgd import LOSSES, SCHEDULES, Descent
 from fastgd._scikit import (
     BaseEstimator,
@@ -758,14 +758,12 @@ class SGDRegressor(LinearRegressor):
         if s is not None and not self.shuffle:
             alpha *= len(s) / s.sum(dtype=np.float64)
         l1, l2 = textbook(alpha, self._l1_share())
-        objective = []
+        rows, objective, target = validate.as_matrix(X), [], y
         for coef, intercept in (start, (self.coef_, self.intercept_[0])):
             w = np.append(coef, intercept).astype(np.float64)
-            loss, self.optimality_ = certify(
-                validate.as_matrix(X), y, s, w, loss=self.loss, epsilon=self.epsilon,
-                fit_intercept=bool(self.fit_intercept), l1=l1, l2=l2,
-            )  # fmt: skip
+            loss, target = mean_loss(rows, y, s, w, self.loss, self.epsilon)
             objective.append(loss + (l1 * np.abs(w[:-1]).sum() + l2 * w[:-1] @ w[:-1]) / 2)
+        self.optimality_ = optimality(rows, target, s, w, fit_intercept=bool(self.fit_intercept), l1=l1, l2=l2)
         if not objective[1] <= objective[0]:
             warnings.warn(
                 f"the descent went uphill, from an objective of {objective[0]:.3g} to {objective[1]:.3g}: scale the "

@@ -30,6 +30,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastgd as fg
+from fastgd._plain_fit import ascending
 from fastgd.estimators import textbook
 
 LOSSES = ["squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"]
@@ -227,6 +228,18 @@ def test_a_shuffled_fit_does_not_depend_on_how_the_rows_come(early_stopping: boo
     assert sparse.coef_ == pytest.approx(dense.coef_, rel=1e-9)
     model.set_params(fit_intercept=True)
     assert clone(model).set_params(random_state=4).fit(X, y, sample_weight=s).coef_.tolist() != first.coef_.tolist()
+
+
+def test_keys_are_sorted_whole() -> None:
+    """Also where only those bits differ in which places are kept while sorting, and where keys repeat."""
+    rng = np.random.default_rng(0)
+    for keys in (
+        rng.integers(0, 2**64, 1000, dtype=np.uint64),
+        np.uint64(2**63) + rng.integers(0, 600, 1000, dtype=np.uint64),
+        np.array([5], np.uint64),
+    ):
+        assert (keys[ascending(keys)] == np.sort(keys)).all()
+        assert sorted(ascending(keys).tolist()) == list(range(len(keys)))
 
 
 def test_large_weights_multiply_the_steps() -> None:
@@ -608,7 +621,8 @@ class Recorder:
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, X: Any = None, y: Any = None, metadata: Any = None,
         fitted_estimator: Any = None,
-    ) -> bool:  # fmt: skip  # noqa: ARG002
+    ) -> bool:  # fmt: skip
+        assert estimator is not fitted_estimator
         self.events.append(f"end {context.task_name}")
         self.scores.append(fitted_estimator.score(X, y, **(metadata or {})))
         return context.parent is not None and len(self.scores) >= self.stop_after

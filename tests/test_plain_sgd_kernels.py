@@ -75,7 +75,7 @@ def test_runs_of_small_integers_are_exact(penalty: str | None, loss: str, dtype:
 
 
 def error_bound(X: np.ndarray, y: np.ndarray, s: np.ndarray, b: float, order: Any, steps: Any, **rule: Any) -> Any:
-    """How far coefficients and intercept may be from the oracle's after a run: the roundings of each update, carried on.
+    """How far coefficients and intercept may be from the oracle's after a run: each update's roundings, carried on.
 
     As `bounds.sgd_bounds` does it, with a residual whose slope is at most `steep` times as uncertain as it, and with 24
     roundings for the step, of which the series of a power has most.
