@@ -255,7 +255,7 @@ cdef void descend_strictly(
         ask_for(rows, run, run.at + size, run.at + size + most, unused)
         for q in range(size):
             tile.rate[q] = rate_at(rule, run.t)
-            take_row(rule, run, state, &tile, q, width, False)
+            take_row(rule, run, state, &tile, q, rows.d, False)
         run.at += size
 
 
