@@ -45,7 +45,6 @@ __all__ = [
     "ShuffleSplit",
     "StrOptions",
     "Watch",
-    "_check_sample_weight",
     "_fit_context",
     "available_if",
     "check_is_fitted",
@@ -53,6 +52,7 @@ __all__ = [
     "r2_score",
     "safe_sparse_dot",
     "validate_data",
+    "weights_of",
 ]
 
 
@@ -100,5 +100,14 @@ class Watch:
 
 
 def weights_of(sample_weight: Any, X: Any) -> np.ndarray:
-    """The weights of the rows of X, ones where none are given."""
-    return _check_sample_weight(sample_weight, X, dtype=X.dtype)
+    """The weights of the rows of X, in its dtype.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit X, are not finite or zero everywhere, which scikit-learn 1.6 lets pass.
+    """
+    weights: np.ndarray = _check_sample_weight(sample_weight, X, dtype=X.dtype)
+    if not weights.any():
+        raise ValueError("sample_weight is zero everywhere")
+    return weights
