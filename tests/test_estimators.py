@@ -172,6 +172,30 @@ def test_partial_fits_are_scikit_learns(schedule: str, penalty: str | None, aver
     assert np.isnan(model.optimality_)
 
 
+def test_single_rows_are_looked_at_too() -> None:
+    """Although scikit-learn's validation is gone round where they need none."""
+    X, y, _ = data()
+    model, other = fg.SGDRegressor(random_state=0), fg.SGDRegressor(random_state=0)
+    for i in range(80):
+        model.partial_fit(X[i : i + 1], y[i : i + 1])
+        other.partial_fit(X[i : i + 1].tolist(), y[i : i + 1].tolist())
+    assert model.coef_.tolist() == other.coef_.tolist()
+    assert model.t_ == other.t_ == 81
+    for bad, target, message in (
+        (np.full((1, 5), np.nan), y[:1], "Input X contains NaN"),
+        (X[:1], np.array([np.inf]), "Input y contains infinity"),
+        (X[:1, :4], y[:1], "X has 4 features"),
+        (X[:2], y[:1], "inconsistent numbers of samples"),
+        (X[0], y[:1], "Expected 2D array"),
+        (X[:0], y[:0], "Found array with 0 sample"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.partial_fit(bad, target)
+    named = fg.SGDRegressor().fit(pd.DataFrame(X, columns=list("abcde")), y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        named.partial_fit(X[:1], y[:1])
+
+
 @pytest.mark.parametrize("penalty", [None, "l1"])
 @pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
 def test_early_stopping_is_scikit_learns(schedule: str, penalty: str | None) -> None:
