@@ -230,9 +230,12 @@ cdef inline void copy(const real *x, Py_ssize_t d, double *out) noexcept nogil:
 
 
 cdef inline void fill(
-    const Rows *rows, const PlainRun *run, Py_ssize_t size, Tile *tile, real *unused, double *buffer
+    const Rows *rows, const PlainRun *run, Py_ssize_t size, Tile *tile, real *unused, double *buffer, const bint pads
 ) noexcept nogil:
-    """The next rows of the order: where they are, or copied to the buffer, of which the padding is zero."""
+    """The next rows of the order: where they are, or copied to the buffer, of which the padding is zero.
+
+    `pads` is a literal: whether the padding is needed.
+    """
     cdef Py_ssize_t width = padded(rows.d), q, j, i
     cdef const real *x
     for q in range(size):
@@ -241,7 +244,7 @@ cdef inline void fill(
         tile.weight[q] = weight_at(&rows.targets, i)
         x = <const real *> rows.X + i * rows.x_row
         if real is double:
-            if rows.x_col == 1 and width == rows.d:
+            if rows.x_col == 1 and (width == rows.d or not pads):
                 tile.x[q] = x
                 continue
         tile.x[q] = buffer

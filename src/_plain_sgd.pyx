@@ -251,7 +251,7 @@ cdef void descend_strictly(
     memset(scratch, 0, most * width * sizeof(double))
     while run.at < stop:
         size = min(most, stop - run.at)
-        fill(rows, run, size, &tile, unused, <double *> scratch)
+        fill(rows, run, size, &tile, unused, <double *> scratch, False)
         ask_for(rows, run, run.at + size, run.at + size + most, unused)
         for q in range(size):
             tile.rate[q] = rate_at(rule, run.t)

@@ -260,7 +260,7 @@ cdef inline void descend(
         size = min(most, stop - run.at)
         if run.t < rule.average < run.t + size:
             size = <Py_ssize_t> (rule.average - run.t)      # a tile is averaged as a whole or not at all
-        fill(rows, run, size, &tile, unused, scratch)
+        fill(rows, run, size, &tile, unused, scratch, True)
         fill_rates(rule, run.t, size, tile.rate)
         ask_for(rows, run, run.at + size, run.at + size + most, unused)
         q = 0
