@@ -5,6 +5,8 @@
 >>> g = fg.mse_grad([[1.0, 2.0]], [3.0], [0.0, 0.0])        # kernels: one pass over X
 """
 
+from typing import TYPE_CHECKING, Any
+
 try:
     from fastgd import _kernels, _proximal
 except ImportError as error:
@@ -28,12 +30,14 @@ from fastgd.solvers._monitor import Iterate
 if TYPE_CHECKING:
     from fastgd._explain import explain
     from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
+    from fastgd.estimators import GDRegressor as GDRegressor
+    from fastgd.estimators import SGDRegressor as SGDRegressor
 
 #: What is imported at first use, and from where.
 _LATER = dict.fromkeys(
     ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
     "fastgd.autodiff",
-) | {"explain": "fastgd._explain"}
+) | {"explain": "fastgd._explain", "GDRegressor": "fastgd.estimators", "SGDRegressor": "fastgd.estimators"}
 
 __all__ = [
     "MSE",
@@ -72,4 +76,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_LATER})

@@ -230,6 +230,126 @@ def sgd_epoch(
     return [dot(seen, squares), fsum(squares), fsum(seen)], steps
 
 
+def loss_and_slope(loss: str, r: float, epsilon: float) -> tuple[float, float]:
+    """A loss of the residual r = p - y and its derivative by p; epsilon is of all but the first.
+
+    ===========================  ==============================================
+    squared_error                r^2 / 2
+    huber                        the same up to |r| = epsilon, linear beyond
+    epsilon_insensitive          max(0, |r| - epsilon)
+    squared_epsilon_insensitive  max(0, |r| - epsilon)^2
+    ===========================  ==============================================
+    """
+    sign = 1.0 if r > 0 else -1.0
+    beyond = max(0.0, abs(r) - epsilon)
+    if loss == "squared_error" or (loss == "huber" and beyond == 0):
+        return r * r / 2, r
+    if loss == "huber":
+        return epsilon * (abs(r) - epsilon / 2), sign * epsilon
+    if loss == "epsilon_insensitive":
+        return beyond, sign if beyond > 0 else 0.0
+    return beyond * beyond, 2 * sign * beyond
+
+
+def plain_sgd(
+    X: Matrix,
+    y: Vector,
+    w: Vector,
+    order: Sequence[int],
+    sample_weight: Weights = None,
+    intercept: float = 0.0,
+    *,
+    loss: str = "squared_error",
+    schedule: str = "constant",
+    epsilon: float = 0.1,
+    eta: float = 0.01,
+    power_t: float = 0.25,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    step_alpha: float = 1.0,
+    intercept_step: float = 1.0,
+    t: float = 1.0,
+    sparse: bool = False,
+) -> tuple[float, float, list[tuple[list[float], float]]]:
+    """Stochastic gradient descent, a row an update, under the rules of scikit-learn's SGDRegressor.
+
+    With p = x_i.w + b at the parameters before it, update t by row i is
+
+        w <- max(0, 1 - eta_t alpha (1 - l1_ratio)) w + u x_i,      b <- b + intercept_step u,
+        u = -eta_t s_i dloss/dp
+
+    with eta_t = eta, or 1 / (step_alpha (t0 + t - 1)) for "optimal", where t0 = step_alpha^(-3/4) makes the first step
+    that of a typical w (Bottou, Stochastic gradient descent tricks, 2012), or eta / t^power_t for "invscaling". The
+    passive-aggressive steps are u = ± s_i min(eta, loss / |x_i|^2), "pa1", and ± s_i loss / (|x_i|^2 + 1 / (2 eta)),
+    "pa2", towards y_i (Crammer and others, Online passive-aggressive algorithms, 2006); "pa1" passes over rows of
+    zeros. Then each w_j moves towards zero as in `sgd_epoch`, by eta_t alpha l1_ratio.
+
+    Parameters
+    ----------
+    X, y, w, sample_weight, intercept
+        As for `value_sums`; w and the intercept are where the descent starts.
+    order : list of int
+        The rows, in the order in which they are taken.
+    loss : str
+        See `loss_and_slope`.
+    schedule : {"constant", "optimal", "invscaling", "pa1", "pa2"}
+    epsilon, eta, power_t, alpha, l1_ratio, step_alpha, intercept_step : float
+        As above.
+    t : float, default 1.0
+        The number of the first update.
+    sparse : bool, default False
+        Whether zeros are not stored, as for `sgd_epoch`.
+
+    Returns
+    -------
+    loss, objective : float
+        Sums of the loss before each update, and of the loss and alpha (l1_ratio |v|_1 + (1 - l1_ratio) / 2 |v|^2), v
+        being what w was before it was truncated last, where sparse only its entries that the row had.
+    steps : list of (w, b)
+        The parameters after each update. What averaging gives is their mean, but for the truncation.
+    """
+    s, w, losses, objectives, steps = weights(sample_weight, y), list(w), [], [], []
+    due, taken = 0.0, [0.0] * len(w)
+    square, absolute = dot(w, w), fsum(map(abs, w))
+    passive = schedule in ("pa1", "pa2")
+    for i in order:
+        x = X[i]
+        r = dot(x, w) + intercept - y[i]
+        value, slope = loss_and_slope(loss, r, epsilon)
+        losses.append(value)
+        penalty = 0.0 if passive else alpha * (l1_ratio * absolute + (1 - l1_ratio) / 2 * square)
+        objectives.append(value + penalty)
+        rate = eta
+        if schedule == "optimal":
+            rate = 1 / (step_alpha * (step_alpha**-0.75 + t - 1))
+        elif schedule == "invscaling":
+            rate = eta / t**power_t
+        length = dot(x, x)
+        if schedule == "pa1" and length == 0:
+            continue
+        u = -rate * max(-1e12, min(1e12, slope))
+        if passive:
+            size = min(eta, value / length) if schedule == "pa1" else value / (length + 1 / (2 * eta))
+            u = -size if r > 0 else size
+        u *= s[i]
+        kept = max(0.0, 1 - (1 - l1_ratio) * rate * alpha)
+        w = [kept * w_j + u * x_j for w_j, x_j in zip(w, x, strict=True)]
+        intercept += intercept_step * u
+        square, absolute = kept * kept * square, kept * absolute
+        if u:
+            held = [w_j for w_j, x_j in zip(w, x, strict=True) if x_j or not sparse]
+            square, absolute = dot(held, held), fsum(map(abs, held))
+        due += l1_ratio * rate * alpha
+        for j, x_j in enumerate(x):
+            if alpha * l1_ratio and (x_j or not sparse):
+                moved = max(0.0, w[j] - (due + taken[j])) if w[j] > 0 else min(0.0, w[j] + (due - taken[j]))
+                taken[j] += moved - w[j]
+                w[j] = moved
+        steps.append((w, intercept))
+        t += 1
+    return fsum(losses), fsum(objectives), steps
+
+
 def metric_epoch(
     X: Matrix,
     y: Vector,
