@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import LAYOUTS
 
+import fastgd as fg
 from fastgd import _kernels
 from fastgd._graph import ELEMENTWISE, Node, run_plain
 from fastgd._lowering import LONGEST, lower
@@ -399,6 +400,27 @@ def test_memory_of_a_chain(make: Callable[[int], tuple[Node, list[Node]]]) -> No
     assert sum(result.nbytes for result in results) <= peak <= 8 * n + (1 << 20)
     for result, expected in zip(results, run_plain([x], outputs, [A]), strict=True):
         np.testing.assert_allclose(result, expected, rtol=1e-13)
+
+
+def test_memory_of_a_compiled_gradient() -> None:
+    """Of some twenty operations, through the public functions."""
+
+    def f(x: np.ndarray) -> np.floating:
+        a = np.sin(x) * np.exp(-0.5 * x * x)
+        b = np.tanh(a + 0.3 * x) / (1.0 + x * x)
+        c = np.log(1.0 + np.exp(b)) * np.cos(a)
+        return np.mean((np.sqrt(1.0 + c * c) - a * b) ** 2 + np.where(x > 0, c, a))
+
+    compiled = fg.compile(fg.value_and_grad(f))
+    A = np.random.default_rng(12).standard_normal(500_000)
+    compiled(A)
+    tracemalloc.start()
+    try:
+        compiled(A)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert A.nbytes <= peak <= A.nbytes + (1 << 20)
 
 
 def test_dead_values_make_room_for_others() -> None:
