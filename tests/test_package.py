@@ -92,7 +92,7 @@ def copy_of_package(folder, missing):
     "missing",
     [
         "", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "_sgd.", "_saga.", "_proximal.",
-        "mse_", "moments_", "sparse_", "sgd_", "saga_", "mse_baseline.",
+        "_tape.", "mse_", "moments_", "sparse_", "sgd_", "saga_", "elementary_", "mse_baseline.",
     ],
 )
 def test_an_uncompiled_copy_says_so_in_one_line(missing, tmp_path):

@@ -6,12 +6,15 @@ to the bit, whatever is fused, stored or computed twice.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import signal
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from hypothesis import strategies as st
 from strategies import LAYOUTS
 
 import fastgd as fg
-from fastgd import _kernels
+from fastgd import _kernels, _tape
 from fastgd._graph import ELEMENTWISE, Node, run_plain
 from fastgd._lowering import LONGEST, lower
 from fastgd._schedule import Schedule
@@ -430,6 +433,18 @@ def test_dead_values_make_room_for_others() -> None:
         x = w.matmul(x, start)
     lowered = lower(Schedule([start], [x]), [(400, 8)])
     assert lowered.arena_bytes < 3 * 50 * 50 * 8
+
+
+def test_stub_matches() -> None:
+    """Names and parameters of the stub are those of the module."""
+    stub = Path(_tape.__file__).with_name("_tape.pyi").read_text()
+    functions = re.findall(r"def (\w+)\(self, (\*?\w+)", stub.partition("class Tape:")[2])
+    members = {name for name in vars(Tape) if not name.startswith("__")}
+    assert {name for name, _ in functions if not name.startswith("__")} == members
+    for name, parameter in functions:
+        if not name.startswith("__"):
+            assert str(inspect.signature(getattr(Tape, name))).startswith(f"(self, {parameter}"), name
+    assert callable(_tape.use)
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
