@@ -112,8 +112,9 @@ class Check:
         seed = None if random_state is None else validate.as_seed(random_state, "random_state")
         self.generator = np.random.default_rng(seed)
         self.x, self.leaves, self.modes = x, leaves_of(x), modes
-        self.projection = Projection(f, f(x), self.generator)
-        precision = precision_of([*self.leaves, *leaves_of(f(x))])
+        results = f(x)
+        self.projection = Projection(f, results, self.generator)
+        precision = precision_of([*self.leaves, *leaves_of(results)])
         self.h = STEPS[precision]
         self.rtol = TOLERANCES[precision] if rtol is None else validate.as_number(rtol, "rtol", least=0)
 
