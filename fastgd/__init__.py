@@ -15,8 +15,6 @@ except ImportError as error:
         "`pip install .`, and import fastgd from another directory"
     ) from None
 
-from typing import TYPE_CHECKING, Any
-
 from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
