@@ -5,6 +5,8 @@
 >>> g = fg.mse_grad([[1.0, 2.0]], [3.0], [0.0, 0.0])        # kernels: one pass over X
 """
 
+from typing import TYPE_CHECKING, Any
+
 try:
     from fastgd import _kernels, _proximal
 except ImportError as error:
@@ -16,12 +18,25 @@ except ImportError as error:
 from fastgd import optim
 from fastgd._config import show_config
 from fastgd._version import __version__
-from fastgd.errors import ConvergenceWarning, DivergenceError, NewerFormatError
+from fastgd.errors import ConvergenceWarning, DivergenceError, NewerFormatError, NonFiniteError
 from fastgd.fit import Moments, fit
 from fastgd.io import load
+from fastgd.minimize import minimize
 from fastgd.objective import MSE, mse, mse_grad, mse_value_and_grad
 from fastgd.result import FitResult
 from fastgd.solvers._monitor import Iterate
+
+if TYPE_CHECKING:
+    from fastgd._explain import explain
+    from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
+    from fastgd.estimators import GDRegressor as GDRegressor
+    from fastgd.estimators import SGDRegressor as SGDRegressor
+
+#: What is imported at first use, and from where.
+_LATER = dict.fromkeys(
+    ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
+    "fastgd.autodiff",
+) | {"explain": "fastgd._explain", "GDRegressor": "fastgd.estimators", "SGDRegressor": "fastgd.estimators"}
 
 __all__ = [
     "MSE",
@@ -31,12 +46,35 @@ __all__ = [
     "Iterate",
     "Moments",
     "NewerFormatError",
+    "NonFiniteError",
     "__version__",
+    "check_grads",
+    "compile",
+    "derivative",
+    "explain",
     "fit",
+    "grad",
+    "hessp",
+    "jacobian",
     "load",
+    "minimize",
     "mse",
     "mse_grad",
     "mse_value_and_grad",
     "optim",
     "show_config",
+    "value_and_grad",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastgd' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_LATER})

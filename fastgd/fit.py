@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -82,9 +83,9 @@ def fit(
     solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
         "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
         "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
-        variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg";
-        `FitResult.explain` tells why. Where many coefficients fit equally well, "moments" gives the shortest, "cg" from
-        zeros the shortest in standardised columns.
+        variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg", and tries
+        "cg" first where moments would take long; `FitResult.explain` tells why. Where many coefficients fit equally
+        well, "moments" gives the shortest, "cg" from zeros the shortest in standardised columns.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
         Of "gd", "sgd" and "saga", the step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as
         they are. Else the columns are standardised, without touching X (sparse ones are not centred by "sgd" and
@@ -119,8 +120,9 @@ def fit(
         Rows in an update of "sgd".
     schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
         How "sgd" changes its step from epoch to epoch: "auto" halves it when two epochs in turn have hardly lowered the
-        loss, "invscaling" divides it by t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the
-        loss.
+        loss; with lr="auto" it falls within the first epoch, grows while the loss falls by more than noise explains,
+        and then shrinks, and the parameters themselves are taken in place of their average. "invscaling" divides it by
+        t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the loss.
     power_t : float, default 0.25
         Of "invscaling".
     average : bool, default True
@@ -254,7 +256,9 @@ def fit_target(
     asked: dict[str, Any],
 ) -> tuple[FitResult, str]:
     """Fit one vector of targets: the result, and what is to be warned of, if anything."""
-    choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
+    may_try = monitor.plain and options.tol > 0 and options.shared is None
+    choice = choose(objective, options.l1, may_try=may_try) if solver == "auto" else Choice(solver, "asked for")
+    options = dataclasses.replace(options, trial=True) if choice.trial else options
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     complaint = ""
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:

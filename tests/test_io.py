@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -23,8 +23,6 @@ from safetensors.numpy import load_file, save_file
 
 import fastgd as fg
 from fastgd import _files, io
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def problem(n=60, d=4, targets=None, seed=0, dtype=np.float64):
@@ -405,7 +403,6 @@ def test_kill_9_while_saving_leaves_a_good_file(tmp_path, kills):
 @pytest.mark.parametrize("targets", [None, 3])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_the_graph_predicts_what_the_model_does(tmp_path, dtype, targets, fit_intercept):
-    onnx = pytest.importorskip("onnx")
     X, y = problem(targets=targets, dtype=dtype)
     r = fg.fit(pd.DataFrame(X, columns=list("abcd")), y, fit_intercept=fit_intercept)
     r.to_onnx(tmp_path / "m.onnx")
@@ -424,28 +421,5 @@ def test_the_graph_predicts_what_the_model_does(tmp_path, dtype, targets, fit_in
 
 
 def test_graphs_have_no_names_where_columns_have_none(tmp_path):
-    onnx = pytest.importorskip("onnx")
     fg.fit(*problem()).to_onnx(tmp_path / "m.onnx")
     assert not onnx.load(tmp_path / "m.onnx").metadata_props
-
-
-# ---- the guide -------------------------------------------------------------------------------------------------------
-
-
-def test_the_guide_does_what_it_shows(tmp_path, monkeypatch, capsys):
-    """Its blocks of Python are one program; a block of text shows what the block before it prints."""
-    pytest.importorskip("onnx")
-    monkeypatch.chdir(tmp_path)
-    names, printed = {"__name__": "guide"}, ""
-    page = (ROOT / "docs" / "files.md").read_text()
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    assert 2 * len(blocks) == page.count("```") > 20
-    for language, block in blocks:
-        if language == "python":
-            assert printed == ""
-            exec(compile(block, "files.md", "exec"), names)
-            printed = capsys.readouterr().out
-        else:
-            assert printed == block
-            printed = ""
-    assert printed == ""
