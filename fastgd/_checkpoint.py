@@ -94,8 +94,9 @@ class Checkpoint:
             If the file is none of this fit, and then with the first thing in which the two differ.
         """
         tree = read_file(self.path, KIND, VERSION)
-        there = tree.get("about")
-        if not isinstance(there, dict) or there.keys() != self.about.keys():
+        there: Any = tree.get("about")
+        whole = isinstance(there, dict) and all(isinstance(there.get(kind), dict) for kind in self.about)
+        if not whole:
             raise ValueError(f"{self.path} is damaged: it does not say what fit it is of")
         refuse_other_fit(self.path, there, self.about)
         try:
@@ -106,7 +107,7 @@ class Checkpoint:
 
 
 def checkpoint_of(
-    path: Any, every: Any, resume: Any, options: dict[str, Any], data: dict[str, Any]
+    path: Any, every: float, resume: bool, options: dict[str, Any], data: dict[str, Any]
 ) -> Checkpoint:
     """The checkpoint that a fit of these data with these options is to have.
 
@@ -122,8 +123,6 @@ def checkpoint_of(
         If an argument is not what it must be, the solver keeps no state with these options, or the file is a checkpoint
         of another fit.
     """
-    every = validate.as_number(every, "every", least=0)
-    resume = validate.as_flag(resume, "resume")
     if path is None:
         raise ValueError("resume=True needs the file to go on from, checkpoint=PATH")
     if not isinstance(path, (str, os.PathLike)):

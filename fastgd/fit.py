@@ -179,7 +179,7 @@ def fit(
     ConvergenceWarning
         If the fit ended without having converged, unless `tol` is 0, or a callback or the validation set ended it.
     RuntimeWarning
-        If a checkpoint could not be written, because the disk is full; the fit goes on.
+        If a checkpoint could not be written, as where the disk is full; the fit goes on.
 
     Examples
     --------
@@ -203,6 +203,7 @@ def fit(
     given["max_iter"] = validate.as_positive_integer(max_iter, "max_iter")
     tol = None if tol is None else validate.as_number(tol, "tol", least=0)
     patience = validate.as_positive_integer(patience, "patience")
+    every, resume = validate.as_number(every, "every", least=0), validate.as_flag(resume, "resume")
     names = validate.column_names(X)
     X = validate.as_matrix(X)
     columns = validate.as_targets(y, len(X))
@@ -214,7 +215,7 @@ def fit(
     asked = {**given, "solver": solver, "tol": tol, "patience": patience}
     asked |= {"l2": validate.as_number(l2, "l2", least=0), "fit_intercept": bool(fit_intercept)}
     keeper = None
-    if checkpoint is not None or resume is not False:
+    if checkpoint is not None or resume:
         facts = asked | {"callback or progress": callback is not None or validate.as_flag(progress, "progress")}
         data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
         keeper = checkpoint_of(checkpoint, every, resume, facts, data)

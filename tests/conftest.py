@@ -29,7 +29,7 @@ FOLDER = Path(fastgd.__file__).resolve().parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="how often test_io.py kills what saves, and what fits")
+    parser.addoption("--kills", type=int, default=3, help="how often processes that save and fit are killed")
 
 
 @pytest.fixture

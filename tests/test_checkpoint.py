@@ -391,6 +391,8 @@ def test_a_later_version_of_the_format_is_named(tmp_path):
     [
         ({"resume": True}, ValueError, "resume=True needs the file to go on from, checkpoint=PATH"),
         ({"checkpoint": 3}, TypeError, "checkpoint must be a path or None, got 3"),
+        ({"every": float("nan")}, ValueError, "every must be a finite number of at least 0, got nan"),
+        ({"resume": None}, TypeError, "resume must be True or False, got None"),
         ({"checkpoint": "c", "every": -1}, ValueError, "every must be a finite number of at least 0, got -1"),
         ({"checkpoint": "c", "every": "often"}, TypeError, "every must be a finite number"),
         ({"checkpoint": "c", "resume": 1}, TypeError, "resume must be True or False, got 1"),
@@ -403,6 +405,11 @@ def test_bad_arguments_are_named(tmp_path, monkeypatch, options, error, words):
     with pytest.raises(error, match=re.escape(words)):
         fg.fit(X, y, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_flags_of_numpy_are_flags(tmp_path):
+    assert fg.fit(X, y, resume=np.False_).converged
+    assert fg.fit(X, y, checkpoint=tmp_path / "c", every=np.float32(1), resume=np.True_).converged
 
 
 def test_without_safetensors_it_says_so_before_the_fit(tmp_path):
@@ -456,20 +463,23 @@ for name in t.KILLED:
 KILLED = ("cg beyond", "gd watched", "bb", "fista by steps", "sgd", "saga")
 
 
-def test_kill_9_during_fits_leaves_good_checkpoints(tmp_path, kills):
-    """Kill at random; whenever all fits have ended, compare with those that were not interrupted, and begin anew."""
+def test_kill_9_and_Ctrl_C_during_fits_leave_good_checkpoints(tmp_path, kills):
+    """Kill and interrupt at random; whenever all fits have ended, compare with those that never were, and begin anew."""
     data = problem()
     whole = {name: fg.fit(*data, **FITS[name]) for name in KILLED}
     arguments = [sys.executable, "-c", SCRIPT, os.fspath(Path(__file__).parent)]
     rng, killed = np.random.default_rng(0), 0
     while killed < kills or list(tmp_path.glob("*.ckpt")):
-        with subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "ready\n"
+        end = signal.SIGKILL if killed % 2 == 0 else signal.SIGINT
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
+            assert process.stdout.readline() == "ready\n", process.stderr.read()
             if killed < kills:
                 time.sleep(rng.uniform(0, 0.3))
-                process.send_signal(signal.SIGKILL)
-        killed += process.returncode == -signal.SIGKILL
-        assert process.returncode in (0, -signal.SIGKILL)
+                process.send_signal(end)
+            trace = process.stderr.read()
+        killed += process.returncode == -end
+        assert process.returncode in (0, -end), trace
         models = {path.stem: fg.load(path) for path in tmp_path.glob("*.model")}    # the last good file always loads
         for name, model in models.items():
             assert differences(model, whole[name]) == []
