@@ -167,7 +167,7 @@ def in_short(values: Any, name: str) -> str | None:
 
 
 def checksum(array: np.ndarray) -> int:
-    """CRC-32 of the elements in row order: some three times a pass, and no copy of the whole."""
+    """CRC-32 of the elements in row order: in the time of some five passes, without a copy."""
     crc, rows = 0, max(1, PIECE // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
         crc = zlib.crc32(as_bytes(array[start : start + rows]), crc)

@@ -464,7 +464,7 @@ KILLED = ("cg beyond", "gd watched", "bb", "fista by steps", "sgd", "saga")
 
 
 def test_kill_9_and_Ctrl_C_during_fits_leave_good_checkpoints(tmp_path, kills):
-    """Kill and interrupt at random; whenever all fits have ended, compare with those that never were, and begin anew."""
+    """Kill and interrupt at random; whenever all fits have ended, compare with those that never were; begin anew."""
     data = problem()
     whole = {name: fg.fit(*data, **FITS[name]) for name in KILLED}
     arguments = [sys.executable, "-c", SCRIPT, os.fspath(Path(__file__).parent)]
