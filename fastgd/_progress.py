@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastgd.solvers._monitor import Iterate
-
 __all__ = ["watched"]
 
-Callback = Callable[[Iterate], Any]
+Callback = Callable[[Any], Any]
 
 
 @contextmanager
-def watched(callback: Callback | None, progress: Any, max_iter: int) -> Iterator[Callback | None]:
+def watched(
+    callback: Callback | None, progress: Any, max_iter: int, measure: str = "optimality"
+) -> Iterator[Callback | None]:
     """The caller's callback, and within the block a bar with it if `progress` asks for one.
+
+    What the callback is shown has an `iteration`, a `loss` and an `optimality`, which the bar calls by the name of the
+    measure.
 
     Raises
     ------
@@ -36,14 +39,14 @@ def watched(callback: Callback | None, progress: Any, max_iter: int) -> Iterator
     columns = (
         TextColumn("iteration {task.completed:,}"),
         BarColumn(),
-        TextColumn("loss {task.fields[loss]:.6g}, optimality {task.fields[optimality]:.2g}"),
+        TextColumn("loss {task.fields[loss]:.6g}, " + measure + " {task.fields[optimality]:.2g}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, transient=True) as bar:
         task = bar.add_task("fit", total=max_iter, loss=float("nan"), optimality=float("nan"))
 
-        def show(iterate: Iterate) -> Any:
+        def show(iterate: Any) -> Any:
             bar.update(task, completed=iterate.iteration, loss=iterate.loss, optimality=iterate.optimality)
             return callback(iterate) if callback is not None else None
 

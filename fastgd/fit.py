@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -13,6 +14,7 @@ import numpy as np
 from fastgd import _validation as validate
 from fastgd._held_out import HeldOut
 from fastgd._progress import watched
+from fastgd._recorder import Recorder
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
 from fastgd.result import FitResult, side_by_side
@@ -22,6 +24,8 @@ from fastgd.solvers._monitor import History, Iterate, Monitor
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
 
 __all__ = ["Moments", "fit"]
+
+logger = logging.getLogger("fastgd")
 
 #: What `tol=None` means for data computed in this dtype.
 DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
@@ -60,6 +64,7 @@ def fit(
     patience: int = 10,
     callback: Callable[[Iterate], Any] | None = None,
     progress: bool = False,
+    keep_path: bool = False,
     n_threads: int | None = None,
 ) -> FitResult:
     """Fit a linear model by least squares: the w, b that minimise F(w, b).
@@ -133,7 +138,10 @@ def fit(
         StopIteration, ends the fit of that target. For it, a validation set or a bar, iterates are made one by one,
         which "gd", "cg" and "fista" else need not do.
     progress : bool, default False
-        Show a bar with iteration, loss and optimality; needs rich, the extra ``cli``.
+        Show a bar with iteration, loss, optimality and the time left; needs rich, the extra ``cli``.
+    keep_path : bool, default False
+        Keep the parameters of each iterate for `FitResult.plot` to draw. Iterates are then made one by one, and one
+        pass more goes over X, in which (n_features + 1)^2 numbers are found. Of one target only.
     n_threads : int, optional
         Threads a pass may use; results have the same bits for any number.
 
@@ -184,6 +192,8 @@ def fit(
     X = validate.as_matrix(X)
     columns = validate.as_targets(y, len(X))
     n_targets = None if columns is None else len(columns)
+    if validate.as_flag(keep_path, "keep_path") and n_targets is not None:
+        raise ValueError(f"keep_path=True needs y of shape (n_samples,), got {n_targets} columns of targets")
     starts = starts_from(w0, X.shape[1], validate.as_flag(fit_intercept, "fit_intercept"), n_targets)
     held_out = None
     if X_val is not None or y_val is not None:
@@ -191,6 +201,7 @@ def fit(
     results = []
     given["shared"] = None if columns is None else {}
     with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
+        recorder = Recorder(seen) if keep_path else None
         for place, target in enumerate([y] if columns is None else columns):
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
             options = Options(
@@ -203,16 +214,22 @@ def fit(
                 l1=options.l1,
                 val_loss=None if held_out is None else partial(held_out.loss, place),
                 patience=patience,
-                callback=seen,
+                callback=recorder or seen,
             )
-            results.append(fit_target(objective, solver, options, monitor))
+            result = fit_target(objective, solver, options, monitor)
+            results.append(result if recorder is None else recorder.added_to(result, objective, options.l1))
     return results[0] if columns is None else side_by_side(results)
 
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
     """Fit one vector of targets."""
     choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
+    logger.debug("solver %s: %s", *choice[:2])
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
+    logger.info(
+        "%s: %s after %d iterations and %d passes over X, loss %.6g, optimality %.3g",
+        choice.solver, outcome.stop_reason, outcome.n_iter, outcome.n_passes, outcome.loss, outcome.optimality,
+    )  # fmt: skip
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         warnings.warn(
             f"the fit ended with optimality {outcome.optimality:.3g}, above tol={options.tol:g} "
