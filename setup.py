@@ -21,8 +21,11 @@ DEBUG = os.environ.get("FASTGD_DEBUG", "0") not in ("", "0")
 JOBS = int(os.environ.get("FASTGD_BUILD_JOBS", "0")) or os.cpu_count() or 1
 
 # Modules that Python calls, one build each, and kernels, one build for each instruction-set level.
-FRONTS = ("_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_updates")
-KERNELS = ("mse", "moments", "sparse", "sgd", "saga", "updates")
+FRONTS = (
+    "_cpu", "_rows", "_mse", "_moments", "_exact", "_sparse", "_sgd", "_saga", "_proximal", "_tape", "_updates",
+    "_plain_sgd",
+)
+KERNELS = ("mse", "moments", "sparse", "sgd", "saga", "elementary", "updates", "plain_sgd")
 LEVELS = {"baseline": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     LEVELS |= {"x86-64-v3": ["-march=x86-64-v3"], "x86-64-v4": ["-march=x86-64-v4", "-mprefer-vector-width=512"]}
@@ -47,7 +50,11 @@ KERNEL_FLAGS_OF = {
         "--param", "vect-max-version-for-alias-checks=40", "-fno-thread-jumps", "-fno-tree-pre",
         "-fno-associative-math",
     ],
+    "elementary": ["-fno-associative-math"],
+    "plain_sgd": ["-fno-tree-slp-vectorize", "-fno-associative-math"],
 }
+# What promises the bits of scikit-learn's sums must not regroup them.
+FRONT_FLAGS_OF = {"fastgd._plain_sgd": ["-fno-associative-math", "-ffp-contract=off"]}
 KERNEL_MACROS = [("CYTHON_INLINE", "inline __attribute__((always_inline))")]
 if DEBUG:
     FLAGS, KERNEL_FLAGS, KERNEL_FLAGS_OF, KERNEL_MACROS = ["-O1", "-g"], [], {}, []
@@ -93,7 +100,7 @@ class BuildExt(build_ext):
             sys.exit(f"fastgd needs a C compiler (gcc or clang) and Python's headers to build: {error}")
 
 
-extensions = cythonized("fronts", {f"fastgd.{name}": f"src/{name}.pyx" for name in FRONTS}, {}, [])
+extensions = cythonized("fronts", {f"fastgd.{name}": f"src/{name}.pyx" for name in FRONTS}, FRONT_FLAGS_OF, [])
 for level, march in LEVELS.items():
     names = {f"fastgd._kernels.{name}_{level.replace('-', '_')}": name for name in KERNELS}
     extensions += cythonized(

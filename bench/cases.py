@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import functions
 import numpy as np
 from problems import Data
 
@@ -69,6 +70,28 @@ def decayed(data: Data) -> np.ndarray:
     return moved(np.sign)(data) - UPDATE_RATE * 0.01 * data.w
 
 
+def gradient_of_a_composition(data: Data) -> np.ndarray:
+    """By a step along the imaginary axis, without cancellation (Squire and Trapp 1998)."""
+    tiny = 1e-30
+    return functions.composition_at(np, data.X[:, 0].astype(np.float64) + 1j * tiny).imag / tiny
+
+
+def textbook_derivative(data: Data) -> np.ndarray:
+    x = float(data.w[0])
+    return np.asarray(2 * (3 * x**2 + 2 * x + 1) * (6 * x + 2))
+
+
+def network_gradient(data: Data) -> np.ndarray:
+    """Backpropagation by hand."""
+    W1, b1, W2, b2 = (p.astype(np.float64) for p in functions.parameters(data))
+    X, y = data.X.astype(np.float64), data.y[:, None].astype(np.float64)
+    h = np.tanh(X @ W1 + b1)
+    g = 2 / data.n * (h @ W2 + b2 - y)
+    inner = (g @ W2.T) * (1 - h**2)
+    parts = (X.T @ inner, inner.sum(axis=0), h.T @ g, g.sum(axis=0))
+    return np.concatenate([part.ravel() for part in parts])
+
+
 def nothing(data: Data) -> np.ndarray:
     return np.zeros(data.d + 2)
 
@@ -119,5 +142,8 @@ CASES = {
     "update: AdamW": Case(decayed, relative, SUMS, reads=False),
     "update: Adagrad": Case(moved(np.sign), relative, SUMS, reads=False),
     "update: RMSprop": Case(moved(lambda g: 10 * np.sign(g)), relative, SUMS, reads=False),
+    "gradient of a composition": Case(gradient_of_a_composition, relative, SUMS, reads=False),
+    "textbook derivative": Case(textbook_derivative, relative, SUMS, reads=False),
+    "network step": Case(network_gradient, relative, SUMS, reads=False),
     "engine overhead": Case(nothing, relative, SUMS, reads=False),
 }

@@ -44,6 +44,10 @@ REGRESSIONS = [
     Problem("regression", 100_000, 100, "float32"),
     Problem("regression", 20_000, 1_000, "float64"),
 ]
+#: Functions of one column of numbers, and a network of ten inputs.
+COMPOSITIONS = [Problem(name, n, 1, "float64") for name, n in (("few", 10), ("many", 1_000), ("million", 1_000_000))]
+TEXTBOOK = Problem("textbook", 1, 1, "float64")
+NETWORK = [Problem("network", 64, 10, dtype) for dtype in DTYPES]
 #: More than the engine ever cuts X into.
 BLOCKS = Problem("many blocks", 1_200_000, 32, "float32")
 
@@ -71,6 +75,9 @@ FULL = [
     *(Entry(problem, ("fit",)) for problem in REGRESSIONS),
     *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
     *(Entry(problem, RULES) for problem in PARAMETERS),
+    *(Entry(problem, ("gradient of a composition",)) for problem in COMPOSITIONS),
+    Entry(TEXTBOOK, ("textbook derivative",)),
+    *(Entry(problem, ("network step",)) for problem in NETWORK),
     Entry(BLOCKS, ("engine overhead",)),
     Entry(BLOCKS, ("engine overhead",), all_cores=True),
     *both("in memory", [16, 32, 100, 250, 500, 1_000], ("gradient",), all_cores=True),
@@ -83,6 +90,9 @@ QUICK = [
     Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
     Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
     Entry(PARAMETERS[0], RULES),
+    Entry(COMPOSITIONS[1], ("gradient of a composition",)),
+    Entry(TEXTBOOK, ("textbook derivative",)),
+    *(Entry(problem, ("network step",)) for problem in NETWORK),
     Entry(BLOCKS, ("engine overhead",)),
     Entry(Problem("quick", 50_000, 100, "float32"), ("gradient",), all_cores=True),
 ]
@@ -99,6 +109,9 @@ COMPARED = [
     Entry(dense("in L3", 250, "float64"), ("moments",)),
     Entry(SPARSE[0], ("sparse gradient",)),
     *(Entry(problem, ("update: SGD", "update: Adam")) for problem in PARAMETERS[:2]),
+    *(Entry(problem, ("gradient of a composition",)) for problem in COMPOSITIONS),
+    Entry(TEXTBOOK, ("textbook derivative",)),
+    Entry(NETWORK[1], ("network step",)),
     Entry(BLOCKS, ("engine overhead",)),
 ]
 

@@ -12,7 +12,8 @@ __all__ = ["write"]
 START, END = "<!-- bench/run.py --readme writes from here -->", "<!-- to here -->"
 
 PEERS = [
-    "NumPy", "NumPy in place", "SciPy", "scikit-learn", "scikit-learn Ridge", "glum", "PyTorch", "Numba", "pure Python",
+    "NumPy", "NumPy in place", "SciPy", "scikit-learn", "scikit-learn Ridge", "glum", "PyTorch", "autograd", "Numba",
+    "pure Python",
 ]
 COLUMNS = ["case", "problem", "fastgd", *PEERS, "GB/s of X", "of plain read"]
 
@@ -36,6 +37,11 @@ CHOSEN = [
     ("SGD epoch", "in memory", "float64", 20, "C", False),
     ("SGD epoch in stretches", "in memory", "float64", 20, "C", False),
     ("sparse gradient", "sparse", "float32", 10_000, "C", False),
+    ("gradient of a composition", "few", "float64", 1, "C", False),
+    ("gradient of a composition", "million", "float64", 1, "C", False),
+    ("textbook derivative", "textbook", "float64", 1, "C", False),
+    ("network step", "network", "float32", 10, "C", False),
+    ("network step", "network", "float64", 10, "C", False),
 ]
 
 

@@ -61,9 +61,18 @@ def times_of_best(row: Row) -> float | None:
     return ratio(row, name) if name else None
 
 
-def passes_in_30_us(row: Row) -> float | None:
-    seconds = median(row, "fastgd")
-    return seconds and 30e-6 / seconds
+def compositions(n: int) -> Callable[[Row], bool]:
+    return lambda row: row["case"] == "gradient of a composition" and row["problem"]["n"] == n
+
+
+def calls_in(time: float) -> Callable[[Row], float | None]:
+    """How often fastgd does it in so many seconds."""
+
+    def figure(row: Row) -> float | None:
+        seconds = median(row, "fastgd")
+        return seconds and time / seconds
+
+    return figure
 
 
 TARGETS = [
@@ -99,7 +108,12 @@ TARGETS = [
     Target("update rules, 100 parameters: PyTorch's time", updates(100), times("PyTorch"), 20.0),
     Target("update rules, 10^6 parameters: PyTorch fused's time", updates(1_000_000), times("PyTorch fused"), 1.0),
     Target("update rules, 10^6 parameters: PyTorch's time", updates(1_000_000), times("PyTorch"), 5.0),
-    Target("engine overhead: passes over all blocks in 30 µs", case("engine overhead"), passes_in_30_us, 1.0),
+    Target("composition, 1,000,000: autograd's time", compositions(1_000_000), times("autograd"), 4.0),
+    Target("composition, 1,000,000: PyTorch's time", compositions(1_000_000), times("PyTorch"), 1.5),
+    Target("composition, 10: PyTorch's time", compositions(10), times("PyTorch"), 20.0),
+    Target("textbook derivative: calls in 1 µs", case("textbook derivative"), calls_in(1e-6), 1.0),
+    Target("network step: PyTorch's time", case("network step"), times("PyTorch"), 1.0),
+    Target("engine overhead: passes over all blocks in 30 µs", case("engine overhead"), calls_in(30e-6), 1.0),
 ]
 
 

@@ -10,5 +10,5 @@ def solve(
     w0: np.ndarray,
     fit_intercept: bool,
     l2: float,
-    limits: tuple[float, float, float, float, float, int],
+    limits: tuple[float, float, float, float, float, float, float, int],
 ) -> tuple[np.ndarray, np.ndarray] | None: ...

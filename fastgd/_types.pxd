@@ -161,6 +161,7 @@ ctypedef void (*sparse_sgd_fn)(
     const SparseRows *rows, SGDRun *run, SGDState *state, Py_ssize_t visits, double *sums_out, void *scratch
 ) noexcept nogil
 ctypedef Py_ssize_t (*sgd_scratch_fn)(const SGDRun *run, Py_ssize_t d) noexcept nogil
+ctypedef Py_ssize_t (*saga_scratch_fn)(const SAGARun *run, Py_ssize_t d) noexcept nogil
 ctypedef void (*saga_fn)(
     const Rows *rows, SAGARun *run, SAGAState *state, Py_ssize_t visits, void *scratch
 ) noexcept nogil
@@ -186,6 +187,15 @@ cdef enum:
     OUTSIDE     # what column indices are like: not all from 0 to d - 1,
     INSIDE      # or that,
     ASCENDING   # or that and in every row each above the one before
+
+
+# The inner loop of a ufunc: pointers to operands, how many elements, their strides, and data of its own.
+ctypedef void (*strided_fn)(char **, const Py_ssize_t *, const Py_ssize_t *, void *) noexcept nogil
+
+
+# The loop that converts between two of NumPy's type characters, and one for elements of so many bytes; or NULL.
+ctypedef strided_fn (*cast_fn)(char, char) noexcept nogil
+ctypedef strided_fn (*of_size_fn)(Py_ssize_t) noexcept nogil
 
 
 ctypedef struct MSEKernels:
@@ -233,6 +243,7 @@ ctypedef struct SAGAKernels:
     saga_fn dense_f64
     sparse_saga_fn sparse_f32
     sparse_saga_fn sparse_f64
+    saga_scratch_fn scratch_doubles
 
 
 ctypedef struct SparseKernels:
@@ -264,3 +275,13 @@ ctypedef struct UpdateKernels:
     update_rule_fn rmsprop_f64
     finite_fn finite_f32
     finite_fn finite_f64
+
+
+ctypedef struct ElementaryKernels:
+    # Documented in src/kernels/elementary.pyx and src/kernels/strided.h. Sine and cosine are NULL where NumPy's loops
+    # are better.
+    strided_fn sin_f64
+    strided_fn cos_f64
+    cast_fn cast
+    of_size_fn copy
+    of_size_fn where

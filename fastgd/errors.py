@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["ConvergenceWarning", "DivergenceError"]
+__all__ = ["ConvergenceWarning", "DerivativeError", "DivergenceError", "NonFiniteError", "TraceError"]
 
 
 class DivergenceError(ArithmeticError):
@@ -41,5 +41,43 @@ class DivergenceError(ArithmeticError):
         self.loss = loss
 
 
+class NonFiniteError(ArithmeticError):
+    """A loss or its gradient that is NaN or infinite where the descent needs it.
+
+    Attributes
+    ----------
+    x : object
+        The parameters at which it is, laid out as the start was.
+    iteration : int
+        How many iterations were made before; 0 at the start.
+    """
+
+    def __init__(self, message: str, *, x: Any = None, iteration: int = 0) -> None:
+        super().__init__(message)
+        self.x = x
+        self.iteration = iteration
+
+
 class ConvergenceWarning(UserWarning):
     """A fit that ended without meeting its tolerance."""
+
+
+class TraceError(TypeError):
+    """A function cannot be traced: it keeps traced values, or branches on one where its trace is to be fixed."""
+
+
+class DerivativeError(AssertionError):
+    """A derivative is not the limit of difference quotients, as `fastgd.check_grads` found.
+
+    Attributes
+    ----------
+    expected : float
+        The difference quotient along a random direction.
+    got : float
+        The derivative along it.
+    """
+
+    def __init__(self, message: str, *, expected: float = float("nan"), got: float = float("nan")) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.got = got

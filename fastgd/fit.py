@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import warnings
 from collections.abc import Callable
@@ -82,9 +83,9 @@ def fit(
     solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
         "moments" solves exactly from the second moments, "cg" by conjugate gradients; "gd" is gradient descent;
         "fista" is accelerated proximal gradient descent, for l1; "sgd" is stochastic gradient descent, "saga" its
-        variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg";
-        `FitResult.explain` tells why. Where many coefficients fit equally well, "moments" gives the shortest, "cg" from
-        zeros the shortest in standardised columns.
+        variance-reduced form. "auto" takes "fista" if there is an l1, else the cheaper of "moments" and "cg", and tries
+        "cg" first where moments would take long; `FitResult.explain` tells why. Where many coefficients fit equally
+        well, "moments" gives the shortest, "cg" from zeros the shortest in standardised columns.
     lr : float or {"auto", "backtracking", "bb"}, default "auto"
         Of "gd", "sgd" and "saga", the step size: w <- w - lr * grad F(w). A number is the textbook's, in the columns as
         they are. Else the columns are standardised, without touching X (sparse ones are not centred by "sgd" and
@@ -119,8 +120,9 @@ def fit(
         Rows in an update of "sgd".
     schedule : {"auto", "constant", "invscaling", "adaptive"}, default "auto"
         How "sgd" changes its step from epoch to epoch: "auto" halves it when two epochs in turn have hardly lowered the
-        loss, "invscaling" divides it by t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the
-        loss.
+        loss; with lr="auto" it falls within the first epoch, grows while the loss falls by more than noise explains,
+        and then shrinks, and the parameters themselves are taken in place of their average. "invscaling" divides it by
+        t**power_t in epoch t, "adaptive" by 5 whenever an epoch has not lowered the loss.
     power_t : float, default 0.25
         Of "invscaling".
     average : bool, default True
@@ -223,8 +225,10 @@ def fit(
 
 def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) -> FitResult:
     """Fit one vector of targets."""
-    choice = choose(objective, options.l1) if solver == "auto" else Choice(solver, "asked for")
-    logger.debug("solver %s: %s", *choice[:2])
+    may_try = monitor.plain and options.tol > 0 and options.shared is None
+    choice = choose(objective, options.l1, may_try=may_try) if solver == "auto" else Choice(solver, "asked for")
+    options = dataclasses.replace(options, trial=True) if choice.trial else options
+    logger.debug("solver %s: %s", choice.solver, choice.reason)
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     logger.info(
         "%s: %s after %d iterations and %d passes over X, loss %.6g, optimality %.3g",

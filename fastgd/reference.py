@@ -15,17 +15,29 @@ Sums are `math.fsum`'s, which rounds once however many terms there are.
 >>> w, losses = gradient_descent(X, y, lr=0.2, max_iter=200)
 >>> [round(entry, 6) for entry in w]                           # the intercept comes last
 [2.0, 1.0]
+
+The chain rule follows in a section of its own, for any function of numbers, forward and in reverse:
+
+>>> derivative(lambda x: (3 * x**2 + 2 * x + 1) ** 2)(2.0)     # dz/dx = 2 y (6 x + 2)
+476.0
+>>> grad(lambda w: (w[0] * 3.0 + w[1] - 5.0) ** 2)([1.0, 1.0])
+[-6.0, -2.0]
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import operator
 import random
 from collections.abc import Callable, Iterator, Sequence
-from math import fsum, sqrt
+from math import fsum
+from typing import Any, TypeVar
 
 Vector = Sequence[float]
 Matrix = Sequence[Sequence[float]]
 Weights = Sequence[float] | None
+Number = TypeVar("Number", bound="float | Chained")
 
 
 def dot(a: Vector, b: Vector) -> float:
@@ -218,6 +230,126 @@ def sgd_epoch(
     return [dot(seen, squares), fsum(squares), fsum(seen)], steps
 
 
+def loss_and_slope(loss: str, r: float, epsilon: float) -> tuple[float, float]:
+    """A loss of the residual r = p - y and its derivative by p; epsilon is of all but the first.
+
+    ===========================  ==============================================
+    squared_error                r^2 / 2
+    huber                        the same up to |r| = epsilon, linear beyond
+    epsilon_insensitive          max(0, |r| - epsilon)
+    squared_epsilon_insensitive  max(0, |r| - epsilon)^2
+    ===========================  ==============================================
+    """
+    sign = 1.0 if r > 0 else -1.0
+    beyond = max(0.0, abs(r) - epsilon)
+    if loss == "squared_error" or (loss == "huber" and beyond == 0):
+        return r * r / 2, r
+    if loss == "huber":
+        return epsilon * (abs(r) - epsilon / 2), sign * epsilon
+    if loss == "epsilon_insensitive":
+        return beyond, sign if beyond > 0 else 0.0
+    return beyond * beyond, 2 * sign * beyond
+
+
+def plain_sgd(
+    X: Matrix,
+    y: Vector,
+    w: Vector,
+    order: Sequence[int],
+    sample_weight: Weights = None,
+    intercept: float = 0.0,
+    *,
+    loss: str = "squared_error",
+    schedule: str = "constant",
+    epsilon: float = 0.1,
+    eta: float = 0.01,
+    power_t: float = 0.25,
+    alpha: float = 0.0,
+    l1_ratio: float = 0.0,
+    step_alpha: float = 1.0,
+    intercept_step: float = 1.0,
+    t: float = 1.0,
+    sparse: bool = False,
+) -> tuple[float, float, list[tuple[list[float], float]]]:
+    """Stochastic gradient descent, a row an update, under the rules of scikit-learn's SGDRegressor.
+
+    With p = x_i.w + b at the parameters before it, update t by row i is
+
+        w <- max(0, 1 - eta_t alpha (1 - l1_ratio)) w + u x_i,      b <- b + intercept_step u,
+        u = -eta_t s_i dloss/dp
+
+    with eta_t = eta, or 1 / (step_alpha (t0 + t - 1)) for "optimal", where t0 = step_alpha^(-3/4) makes the first step
+    that of a typical w (Bottou, Stochastic gradient descent tricks, 2012), or eta / t^power_t for "invscaling". The
+    passive-aggressive steps are u = ± s_i min(eta, loss / |x_i|^2), "pa1", and ± s_i loss / (|x_i|^2 + 1 / (2 eta)),
+    "pa2", towards y_i (Crammer and others, Online passive-aggressive algorithms, 2006); "pa1" passes over rows of
+    zeros. Then each w_j moves towards zero as in `sgd_epoch`, by eta_t alpha l1_ratio.
+
+    Parameters
+    ----------
+    X, y, w, sample_weight, intercept
+        As for `value_sums`; w and the intercept are where the descent starts.
+    order : list of int
+        The rows, in the order in which they are taken.
+    loss : str
+        See `loss_and_slope`.
+    schedule : {"constant", "optimal", "invscaling", "pa1", "pa2"}
+    epsilon, eta, power_t, alpha, l1_ratio, step_alpha, intercept_step : float
+        As above.
+    t : float, default 1.0
+        The number of the first update.
+    sparse : bool, default False
+        Whether zeros are not stored, as for `sgd_epoch`.
+
+    Returns
+    -------
+    loss, objective : float
+        Sums of the loss before each update, and of the loss and alpha (l1_ratio |v|_1 + (1 - l1_ratio) / 2 |v|^2), v
+        being what w was before it was truncated last, where sparse only its entries that the row had.
+    steps : list of (w, b)
+        The parameters after each update. What averaging gives is their mean, but for the truncation.
+    """
+    s, w, losses, objectives, steps = weights(sample_weight, y), list(w), [], [], []
+    due, taken = 0.0, [0.0] * len(w)
+    square, absolute = dot(w, w), fsum(map(abs, w))
+    passive = schedule in ("pa1", "pa2")
+    for i in order:
+        x = X[i]
+        r = dot(x, w) + intercept - y[i]
+        value, slope = loss_and_slope(loss, r, epsilon)
+        losses.append(value)
+        penalty = 0.0 if passive else alpha * (l1_ratio * absolute + (1 - l1_ratio) / 2 * square)
+        objectives.append(value + penalty)
+        rate = eta
+        if schedule == "optimal":
+            rate = 1 / (step_alpha * (step_alpha**-0.75 + t - 1))
+        elif schedule == "invscaling":
+            rate = eta / t**power_t
+        length = dot(x, x)
+        if schedule == "pa1" and length == 0:
+            continue
+        u = -rate * max(-1e12, min(1e12, slope))
+        if passive:
+            size = min(eta, value / length) if schedule == "pa1" else value / (length + 1 / (2 * eta))
+            u = -size if r > 0 else size
+        u *= s[i]
+        kept = max(0.0, 1 - (1 - l1_ratio) * rate * alpha)
+        w = [kept * w_j + u * x_j for w_j, x_j in zip(w, x, strict=True)]
+        intercept += intercept_step * u
+        square, absolute = kept * kept * square, kept * absolute
+        if u:
+            held = [w_j for w_j, x_j in zip(w, x, strict=True) if x_j or not sparse]
+            square, absolute = dot(held, held), fsum(map(abs, held))
+        due += l1_ratio * rate * alpha
+        for j, x_j in enumerate(x):
+            if alpha * l1_ratio and (x_j or not sparse):
+                moved = max(0.0, w[j] - (due + taken[j])) if w[j] > 0 else min(0.0, w[j] + (due - taken[j]))
+                taken[j] += moved - w[j]
+                w[j] = moved
+        steps.append((w, intercept))
+        t += 1
+    return fsum(losses), fsum(objectives), steps
+
+
 def metric_epoch(
     X: Matrix,
     y: Vector,
@@ -325,6 +457,10 @@ class SplitMix:
             rows[last], rows[other] = rows[other], rows[last]
         return rows
 
+    def shuffled_within(self, order: list[int], window: int) -> list[int]:
+        """Each window of so many places by itself."""
+        return [row for start in range(0, len(order), window) for row in self.shuffled(order[start : start + window])]
+
 
 def shuffle(n: int, seed: int, stretch: int = 1, window: int = 1) -> list[int]:
     """The rows 0 to n - 1 in random order: whole stretches of them, and then the rows of each window.
@@ -341,9 +477,12 @@ def shuffle(n: int, seed: int, stretch: int = 1, window: int = 1) -> list[int]:
         buckets[0] += stretches
     starts = [start for bucket in buckets for start in random.shuffled(bucket)]
     order = [row for start in starts for row in range(start, min(start + stretch, n))]
-    if window == 1:
-        return order
-    return [row for start in range(0, n, window) for row in random.shuffled(order[start : start + window])]
+    return order if window == 1 else random.shuffled_within(order, window)
+
+
+def shuffle_within(order: list[int], seed: int, window: int) -> list[int]:
+    """An order whose windows of so many places are shuffled, each by itself."""
+    return SplitMix(SplitMix(seed).draw()).shuffled_within(order, window)
 
 
 def panel(X: Matrix, y: Vector, sample_weight: Weights = None, shift: Vector | None = None) -> list[list[float]]:
@@ -727,3 +866,258 @@ def solve_normal_equations(
     places = [*range(d), d + 1] if fit_intercept else list(range(d))  # of the parameters in G; y stands at d
     A = [[G[a][b] + (G[-1][-1] * l2 if a == b < d else 0.0) for b in places] for a in places]
     return cholesky_solve(cholesky(A), [G[a][d] for a in places])
+
+
+# ---- the chain rule --------------------------------------------------------------------------------------------------
+
+
+class Chained:
+    """A number that knows what it depends on; arithmetic on it applies the chain rule.
+
+    Of an operation u = f(a, b) two things are known: its value, and its local derivatives ∂u/∂a and ∂u/∂b. What becomes
+    of them is the difference between the modes: `Dual` multiplies them on at once, from the inputs forward, `Value`
+    writes them down, for the way back.
+
+    Parameters
+    ----------
+    value : float or Chained
+    level : int, default 0
+        Derivatives nest: to the variable of the inner one, that of the outer one, of a lower level, is a constant.
+    """
+
+    value: Any
+    level: int
+
+    def follow(self, value: Any, partials: list[tuple[Any, Any]]) -> Any:
+        """What depends on numbers of this kind: its value, and pairs of an operand u and the local derivative by u."""
+        raise NotImplementedError
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __neg__(self) -> Any:
+        return chain(operator.neg, [lambda a: -1.0], self)
+
+    def __abs__(self) -> Any:
+        return chain(abs, [lambda a: float(a > 0) - float(a < 0)], self)
+
+    def __add__(self, other: Any) -> Any:
+        return chain(operator.add, [lambda a, b: 1.0, lambda a, b: 1.0], self, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return chain(operator.sub, [lambda a, b: 1.0, lambda a, b: -1.0], self, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return chain(operator.mul, [lambda a, b: b, lambda a, b: a], self, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return quotient(self, other)
+
+    def __pow__(self, other: Any) -> Any:
+        return power(self, other)
+
+    def __radd__(self, other: float) -> Any:
+        return self + other
+
+    def __rsub__(self, other: float) -> Any:
+        return -self + other
+
+    def __rmul__(self, other: float) -> Any:
+        return self * other
+
+    def __rtruediv__(self, other: float) -> Any:
+        return quotient(other, self)
+
+    def __rpow__(self, other: float) -> Any:
+        return power(other, self)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __bool__(self) -> bool:
+        return float(self) != 0.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (int, float, Chained)) and float(self) == float(other)
+
+    def __lt__(self, other: Any) -> bool:
+        return float(self) < float(other)
+
+    def __le__(self, other: Any) -> bool:
+        return float(self) <= float(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return float(self) > float(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return float(self) >= float(other)
+
+
+class Dual(Chained):
+    """Forward mode: value + slope ε with ε² = 0, where the slope is the derivative by the input, du/dx.
+
+    For u = f(a, b) the chain rule is du/dx = ∂u/∂a da/dx + ∂u/∂b db/dx (Clifford, 1873; Wengert, A simple automatic
+    derivative evaluation program, 1964). One run gives the derivative by one input, and of all outputs.
+    """
+
+    def __init__(self, value: Any, slope: Any = 0.0, level: int = 0) -> None:
+        self.value, self.slope, self.level = value, slope, level
+
+    def follow(self, value: Any, partials: list[tuple[Any, Any]]) -> Dual:
+        """Its slope is the sum over operands."""
+        return Dual(value, sum(local * u.slope for u, local in partials), self.level)
+
+    def __repr__(self) -> str:
+        return f"Dual({self.value!r}, {self.slope!r})"
+
+
+class Value(Chained):
+    """Reverse mode: remembers its operands and the local derivatives by them, for `adjoints` to go back over.
+
+    One run, and one way back, give the derivatives of one output by all inputs, at a few times the cost of the output
+    (Linnainmaa, 1970; Griewank and Walther, Evaluating Derivatives, 2nd ed., sections 3.2 and 3.3).
+    """
+
+    made = itertools.count()
+
+    def __init__(self, value: Any, partials: Sequence[tuple[Any, Any]] = (), level: int = 0) -> None:
+        self.value, self.partials, self.level = value, partials, level
+        self.number = next(Value.made)  # operands have lower ones than what is made of them
+
+    def follow(self, value: Any, partials: list[tuple[Any, Any]]) -> Value:
+        """It keeps the pairs."""
+        return Value(value, partials, self.level)
+
+    def __repr__(self) -> str:
+        return f"Value({self.value!r})"
+
+
+def chain(function: Callable[..., Any], partials: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """An elementary function of numbers, and by the way of `Chained.follow` its derivative: a line makes a new one.
+
+    Parameters
+    ----------
+    function : callable
+        On floats.
+    partials : list of callable
+        For each operand, the derivative of `function` by it as a function of all of them. They are written in
+        operations that are chained themselves, so there are derivatives of derivatives.
+    *operands : float or Chained
+        Those of the highest level are what is differentiated by; the others are constants.
+    """
+    chained = [u for u in operands if isinstance(u, Chained)]
+    if not chained:
+        return function(*operands)
+    top = max(chained, key=lambda u: u.level)
+    variable = [isinstance(u, Chained) and u.level == top.level for u in operands]
+    inner = [u.value if varies else u for u, varies in zip(operands, variable, strict=True)]
+    value = chain(function, partials, *inner)
+    pairs = [
+        (u, partial(*inner)) for u, varies, partial in zip(operands, variable, partials, strict=True) if varies
+    ]
+    return top.follow(value, pairs)
+
+
+def quotient(a: Number, b: Number) -> Number:
+    """The quotient a / b, with the derivatives 1/b and -a/b²."""
+    return chain(operator.truediv, [lambda a, b: 1.0 / b, lambda a, b: -(a / b) / b], a, b)
+
+
+def power(a: Number, b: Number) -> Number:
+    """The power a^b, with the derivatives b a^(b-1), for a constant b of 0 everywhere 0, and log(a) a^b."""
+
+    def by_base(a: Any, b: Any) -> Any:
+        return b * power(a, b - 1.0) if isinstance(b, Chained) or b != 0.0 else 0.0
+
+    return chain(math.pow, [by_base, lambda a, b: log(a) * power(a, b)], a, b)
+
+
+def exp(x: Number) -> Number:
+    """Its own derivative."""
+    return chain(math.exp, [exp], x)
+
+
+def log(x: Number) -> Number:
+    """The natural logarithm; its derivative is 1/x."""
+    return chain(math.log, [lambda x: 1.0 / x], x)
+
+
+def sqrt(x: Number) -> Number:
+    """The square root; its derivative is 1 / (2 √x)."""
+    return chain(math.sqrt, [lambda x: 0.5 / sqrt(x)], x)
+
+
+def sin(x: Number) -> Number:
+    """The sine; its derivative is cos x."""
+    return chain(math.sin, [cos], x)
+
+
+def cos(x: Number) -> Number:
+    """The cosine; its derivative is -sin x."""
+    return chain(math.cos, [lambda x: -sin(x)], x)
+
+
+def tanh(x: Number) -> Number:
+    """The hyperbolic tangent; its derivative is 1 - tanh² x."""
+    return chain(math.tanh, [lambda x: 1.0 - tanh(x) * tanh(x)], x)
+
+
+def adjoints(z: Value) -> dict[int, Any]:
+    """dz/du for every u that z depends on, by the number of u: from z back to the inputs.
+
+    dz/dz = 1, and each u hands dz/du ∂u/∂a on to its operands a, where the parts of all that a goes into add up. It
+    must have all parts itself before it hands them on, so the order is that of making, backwards.
+    """
+    found, waiting = {z.number: z}, [z]
+    while waiting:
+        for u, _ in waiting.pop().partials:
+            if u.number not in found:
+                found[u.number] = u
+                waiting.append(u)
+    adjoint = dict.fromkeys(found, 0.0) | {z.number: 1.0}
+    for number in sorted(found, reverse=True):
+        for u, local in found[number].partials:
+            adjoint[u.number] = adjoint[u.number] + adjoint[number] * local
+    return adjoint
+
+
+LEVELS = itertools.count(1)
+
+
+def derivative(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function f', by forward mode.
+
+    Parameters
+    ----------
+    f : callable
+        A number made of one by arithmetic and the functions of this module. It is run, so it may branch and loop.
+
+    Returns
+    -------
+    callable
+        Also of what is differentiated itself: ``derivative(derivative(f))`` is f''.
+    """
+
+    def of(x: Any) -> Any:
+        level = next(LEVELS)
+        z = f(Dual(x, 1.0, level))
+        return z.slope if isinstance(z, Dual) and z.level == level else 0.0  # else z is a constant
+
+    return of
+
+
+def grad(f: Callable[[list[Any]], Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    """The gradient of a number made of a list of numbers, by reverse mode: the list of ∂f/∂w_j.
+
+    `f` and the result are as for `derivative`: the derivative of a gradient along a line, Hv, is
+    ``derivative(lambda t: grad(f)([w_j + t * v_j for ...])[i])(0.0)``.
+    """
+
+    def of(w: Sequence[Any]) -> list[Any]:
+        level = next(LEVELS)
+        variables = [Value(w_j, level=level) for w_j in w]
+        z = f(variables)
+        back = adjoints(z) if isinstance(z, Value) and z.level == level else {}
+        return [back.get(u.number, 0.0) for u in variables]
+
+    return of

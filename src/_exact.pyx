@@ -37,6 +37,8 @@ cdef struct Limits:
     double settled
     double moved        # relative length of a step that changes predictions
     double least        # pivot of which the inverse is to be trusted
+    double excess
+    double hidden       # by rounding, of the residual; above, passes are made in double, elsewhere
     int refinements
 
 
@@ -240,18 +242,24 @@ cdef double correct(const Problem *p, Point *at) noexcept nogil:
     return sqrt(dot(scaled, scaled, d))
 
 
-cdef void measure(const Problem *p, Point *at, double length) noexcept nogil:
-    """`Geometry.measure` and `Geometry.cosine`, given the length that `correct` returns."""
+cdef bint is_rough(const Problem *p, const Point *at, double hidden) noexcept nogil:
+    """`Geometry.is_rough`."""
+    cdef double reach = weighted_length(p.raw_lengths, at.w, p.d) + p.raw_y_length
+    return p.is_float and FLT_EPSILON * reach > hidden * sqrt(p.n * max(at.loss, 0.0) * p.weight)
+
+
+cdef void measure(const Problem *p, Point *at, double length, double excess) noexcept nogil:
+    """`Geometry.measure` and `Geometry.cosine`, given the length that `correct` returns and `excess`."""
     cdef Py_ssize_t d = p.d
     cdef double eps = FLT_EPSILON if p.is_float else DBL_EPSILON
     cdef double residual = sqrt(max(at.loss - p.l2 * dot(at.w, at.w, d), 0.0) * p.weight)
     cdef double reach = weighted_length(p.raw_lengths, at.w, d) + p.raw_y_length, total, spread
     at.cosine = length / sqrt(d) / residual if residual > 0 else 0.0
-    if p.l2 == 0 and residual <= 8 * eps * reach:
+    if p.l2 == 0 and residual <= 4 * eps * reach:
         at.optimality = at.noise = 0
         return
     total = hypot(length, at.offset * sqrt(p.weight))
-    at.noise = eps * reach / residual if residual > 0 else INFINITY
+    at.noise = min(eps * reach, excess * sqrt(at.loss * p.weight)) / residual if residual > 0 else INFINITY
     if residual > 0:
         at.optimality = total / sqrt(d + p.fit_intercept) / residual
     else:
@@ -290,14 +298,14 @@ cdef int descend(
     if not measure_columns(p, limits) or not factor(p, limits.least):
         return 0
     by_moments(p, at)
-    measure(p, at, correct(p, at))
+    measure(p, at, correct(p, at), limits.excess)
     record(p, at, w_out, figures_out)
     solve_centred(p, at.w)
     while True:
         set_parameters(p, offset, at.w)
-        if not by_pass(p, rows, at, sums):
+        if not by_pass(p, rows, at, sums) or is_rough(p, at, limits.hidden):
             return 0
-        measure(p, at, correct(p, at))
+        measure(p, at, correct(p, at), limits.excess)
         record(p, at, w_out + count * size, figures_out + count * FIGURES)
         count += 1
         if count > limits.refinements + 1 or ended(p, at, limits):
@@ -360,7 +368,7 @@ def solve(
     fit_intercept : bool
     l2 : float
     limits : tuple
-        Of six numbers: see `Limits`.
+        Of eight numbers: see `Limits`.
     """
     cdef Py_ssize_t d = block.rows.d, size = d + fit_intercept
     cdef Problem p
@@ -372,7 +380,8 @@ def solve(
     cdef int count
     if shift.shape[0] != d + 1 or gram.shape[0] != d + 2 or gram.shape[1] != d + 2 or w0.shape[0] != size:
         raise ValueError(f"a block of {d} columns takes a shift of one entry more, moments of two, {size} parameters")
-    given.constant, given.far, given.settled, given.moved, given.least, given.refinements = limits
+    given.constant, given.far, given.settled, given.moved = limits[:4]
+    given.least, given.excess, given.hidden, given.refinements = limits[4:]
     if not 0 <= given.refinements <= ITERATES - 2:
         raise ValueError(f"refinements are at most {ITERATES - 2}, got {given.refinements}")
     p.d, p.n, p.is_float, p.fit_intercept, p.l2 = d, block.rows.n, block.is_float, fit_intercept, l2

@@ -4,7 +4,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.math cimport isfinite
+from libc.math cimport isfinite, sqrt
 
 from fastgd._rows cimport RowBlock, fill_targets, native
 from fastgd._types cimport MomentsKernels, Rows, Targets, moments_fn
@@ -109,12 +109,17 @@ def mirror(double[:, ::1] gram):
 
 # ---- few rows: what Python would take longer for than the kernel ---------------------------------------------------
 
-cdef bint point_at(object X, object y, Py_ssize_t d, Rows *rows) except -1:
-    """Whether these are native arrays of a short block of d columns, pointed at then."""
+cdef bint point_at(object X, object y, object s, Py_ssize_t d, Rows *rows) except -1:
+    """Whether these are native arrays of a short block of d columns, pointed at then; s may be None."""
     cdef Py_ssize_t size
     if type(X) is not cnp.ndarray or type(y) is not cnp.ndarray:
         return False
     if cnp.PyArray_NDIM(X) != 2 or cnp.PyArray_NDIM(y) != 1 or not native(X) or not native(y):
+        return False
+    if s is not None and not (
+        type(s) is cnp.ndarray and cnp.PyArray_NDIM(s) == 1 and native(s)
+        and cnp.PyArray_DIM(s, 0) == cnp.PyArray_DIM(X, 0)
+    ):
         return False
     size = cnp.PyArray_ITEMSIZE(X)
     rows.X = cnp.PyArray_DATA(X)
@@ -123,7 +128,7 @@ cdef bint point_at(object X, object y, Py_ssize_t d, Rows *rows) except -1:
     rows.x_row = cnp.PyArray_STRIDE(X, 0) // size
     rows.x_col = cnp.PyArray_STRIDE(X, 1) // size
     rows.streams = 1
-    fill_targets(&rows.targets, y, None)
+    fill_targets(&rows.targets, y, s)
     return 0 < rows.n == cnp.PyArray_DIM(y, 0) and rows.d == d and rows.n * rows.d * size <= SHORT_BYTES
 
 
@@ -131,19 +136,34 @@ cdef inline double element(const void *x, bint is_float, Py_ssize_t place) noexc
     return (<const float *> x)[place] if is_float else (<const double *> x)[place]
 
 
-cdef inline double middle(const void *x, bint is_float, Py_ssize_t step, Py_ssize_t n) noexcept:
-    """The middle one of the first, middle and last of n elements."""
-    cdef double a = element(x, is_float, 0), b = element(x, is_float, n // 2 * step)
-    cdef double c = element(x, is_float, (n - 1) * step)
+cdef inline double middle(const void *x, bint is_float, Py_ssize_t step, const Py_ssize_t *places) noexcept:
+    """The middle one of three elements."""
+    cdef double a = element(x, is_float, places[0] * step), b = element(x, is_float, places[1] * step)
+    cdef double c = element(x, is_float, places[2] * step)
     return max(min(a, b), min(max(a, b), c))
+
+
+cdef Py_ssize_t first_weighted(const Rows *rows, Py_ssize_t start) noexcept:
+    """`first_weighted` of `fastgd.objective`; where no weight is above zero, the start."""
+    cdef const Targets *targets = &rows.targets
+    cdef Py_ssize_t i, place
+    for i in range(rows.n if targets.s != NULL else 0):
+        place = (start + i) % rows.n
+        if element(targets.s, targets.s_is_float, place * targets.s_step) > 0:
+            return place
+    return start
 
 
 cdef void take_typical(const Rows *rows, bint is_float, double *shift_out) noexcept:
     """`typical_row` of `fastgd.objective`."""
     cdef Py_ssize_t j, size = 4 if is_float else 8
+    cdef Py_ssize_t[3] places
+    places[0], places[1], places[2] = 0, rows.n // 2, rows.n - 1
+    for j in range(3):
+        places[j] = first_weighted(rows, places[j])
     for j in range(rows.d):
-        shift_out[j] = middle(<const char *> rows.X + j * rows.x_col * size, is_float, rows.x_row, rows.n)
-    shift_out[rows.d] = middle(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, rows.n)
+        shift_out[j] = middle(<const char *> rows.X + j * rows.x_col * size, is_float, rows.x_row, places)
+    shift_out[rows.d] = middle(rows.targets.y, rows.targets.y_is_float, rows.targets.y_step, places)
 
 
 cdef bint are_floats(const double *values, Py_ssize_t size) noexcept:
@@ -166,18 +186,19 @@ cdef bint sound(const double *gram, Py_ssize_t order, double least) noexcept:
     return True
 
 
-def short_gram(X, y, Py_ssize_t d, cnp.ndarray shift, bint in_double, least):
-    """(n, shift, Gram matrix, whether summed in float) of few rows of native arrays without weights; else None.
+def short_gram(X, y, Py_ssize_t d, cnp.ndarray shift, bint in_double, least, s=None):
+    """(n, shift, Gram matrix, whether summed in float) of few rows of native arrays, weighted by s if given; else None.
 
-    And None where a sum is not finite, or one of squares below that of n rows of which each has the square `least[0]`,
+    And None where a sum is not finite, or one of squares below that of rows of which each has the square `least[0]`,
     or `least[1]` where float32 is summed in float32. The shift is that of a typical row where None is given.
     """
     cdef Rows rows
     cdef cnp.npy_intp shape[2]
     cdef cnp.ndarray gram
     cdef const double *by
+    cdef double total
     cdef bint is_float, narrow
-    if not point_at(X, y, d, &rows):
+    if not point_at(X, y, s, d, &rows):
         return None
     is_float = cnp.PyArray_TYPE(X) == cnp.NPY_FLOAT
     shape[0] = d + 1
@@ -194,7 +215,8 @@ def short_gram(X, y, Py_ssize_t d, cnp.ndarray shift, bint in_double, least):
     shape[0] = shape[1] = d + 2
     gram = cnp.PyArray_ZEROS(2, shape, cnp.NPY_DOUBLE, 0)
     run_gram(&rows, is_float, not narrow, by, <double *> cnp.PyArray_DATA(gram))
-    if not sound(<const double *> cnp.PyArray_DATA(gram), d + 2, <double> least[narrow] * rows.n):
+    total = (<const double *> cnp.PyArray_DATA(gram))[(d + 2) * (d + 2) - 1]
+    if not (total > 0 and sound(<const double *> cnp.PyArray_DATA(gram), d + 2, <double> least[narrow] * total)):
         return None
     copy_below(<double *> cnp.PyArray_DATA(gram), d + 2)
     return rows.n, shift, gram, narrow
@@ -249,3 +271,92 @@ def solve_cholesky(double[:, ::1] lower, double[::1] x_out):
             x[i] /= row[i]
             for j in range(i):
                 x[j] -= x[i] * row[j]
+
+
+# ---- gradient descent on a quadratic ---------------------------------------------------------------------------------
+
+cdef struct Pace:
+    # Of a step: its size and momentum, whether the gradient is taken ahead, and whether the momentum grows with t.
+    double lr
+    double momentum
+    double t
+    bint nesterov
+    bint restarted
+
+
+cdef double grow(double *t) noexcept nogil:
+    """The next momentum of one that grows: (t_k - 1) / t_{k+1}, t_{k+1} = (1 + sqrt(1 + 4 t_k^2)) / 2."""
+    cdef double grown = (1 + sqrt(1 + 4 * t[0] * t[0])) / 2, momentum = (t[0] - 1) / grown
+    t[0] = grown
+    return momentum
+
+
+cdef void next_change(Pace *pace, Py_ssize_t d, const double *slope, double *before, double *change) noexcept nogil:
+    """Overwrite the last change with the next one, and the slope before with this one."""
+    cdef double momentum = grow(&pace.t) if pace.restarted else pace.momentum
+    cdef double ahead = momentum if pace.nesterov else 0.0, uphill = 0, that
+    cdef Py_ssize_t j
+    for j in range(d):
+        that = slope[j] + ahead * (slope[j] - before[j])
+        change[j] = momentum * change[j] - pace.lr * that
+        uphill += that * change[j]
+        before[j] = slope[j]
+    if pace.restarted and uphill > 0:
+        pace.t = 1
+        for j in range(d):
+            change[j] = -pace.lr * slope[j]
+
+
+cdef void slope_at(
+    const double *matrix, const double *side, const double *anchor, const double *e, double *slope_out, Py_ssize_t d
+) noexcept nogil:
+    """anchor + (M + 2 a a') e, with M the matrix and a the side."""
+    cdef double along = 0, total
+    cdef const double *row
+    cdef Py_ssize_t i, j
+    for j in range(d):
+        along += side[j] * e[j]
+    for i in range(d):
+        row = matrix + i * d
+        total = 0
+        for j in range(d):
+            total += row[j] * e[j]
+        slope_out[i] = anchor[i] + (total + 2 * along * side[i])
+
+
+def descend(
+    const double[:, ::1] matrix, const double[::1] side, const double[::1] anchor, double[::1] change,
+    double[::1] before, double[:, ::1] moved_out, double[:, ::1] slopes_out, pace
+):
+    """Follow gradient descent on a quadratic: the fixed step, momentum and restarts of `fastgd.solvers.gd`.
+
+    At a distance e from an anchor the slope is anchor + (M + 2 a a') e. Row 0 of the distances and the slopes is where
+    it goes on from, the rows after it are filled. Returns t, by which the momentum of a restarted descent grows.
+
+    Parameters
+    ----------
+    matrix, side, anchor : ndarray
+        M (d, d), a (d,), and the slope at e = 0.
+    change, before : ndarray of shape (d,)
+        The last change and the slope before it; overwritten by those of the last step.
+    moved_out, slopes_out : ndarray of shape (steps + 1, d)
+    pace : tuple
+        lr, momentum, t, nesterov, restarted.
+    """
+    cdef Py_ssize_t d = side.shape[0], rows = moved_out.shape[0], k, j
+    cdef Pace given
+    cdef double *e
+    if not (
+        matrix.shape[0] == matrix.shape[1] == anchor.shape[0] == change.shape[0] == before.shape[0] == d > 0
+        and moved_out.shape[1] == slopes_out.shape[1] == d and slopes_out.shape[0] == rows > 0
+    ):
+        raise ValueError("descend takes a square matrix, and vectors and rows of its size")
+    given.lr, given.momentum, given.t, given.nesterov, given.restarted = pace
+    with nogil:
+        for k in range(1, rows):
+            next_change(&given, d, &slopes_out[k - 1, 0], &before[0], &change[0])
+            e = &moved_out[k, 0]
+            for j in range(d):
+                e[j] = moved_out[k - 1, j] + change[j]
+            slope_at(&matrix[0, 0], &side[0], &anchor[0], e, &slopes_out[k, 0], d)
+    return given.t

@@ -9,14 +9,11 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from fastgd._rows cimport RowBlock
+from fastgd._runs cimport PIECE, check_order, shape_of
 from fastgd._sparse cimport SparseBlock
 from fastgd._types cimport Rows, SAGAKernels, SAGARun, SAGAState, SparseRows, saga_fn, sparse_saga_fn
 
 cnp.import_array()
-
-cdef enum:
-    PIECE = 1 << 22     # bytes of rows between two looks at Ctrl-C, and
-    ROWS = 1 << 16      # rows, and entries of v that are moved with each
 
 cdef SAGAKernels *kernels
 
@@ -98,22 +95,6 @@ cdef class State:
         self.state.n_averaged = 0
 
 
-cdef int check(
-    State state, Py_ssize_t n, Py_ssize_t d, const Py_ssize_t[::1] order, Py_ssize_t batch_size
-) except -1:
-    cdef Py_ssize_t k
-    cdef size_t highest = 0         # what is negative is higher than any
-    if state.n_features != d:
-        raise ValueError(f"the rows have {d} columns, the state {state.n_features}")
-    if order.shape[0] == 0 or batch_size < 1:
-        raise ValueError(f"a run takes at least a row, and so does an update; got {order.shape[0]} and {batch_size}")
-    for k in range(order.shape[0]):
-        highest = max(highest, <size_t> order[k])
-    if highest >= <size_t> n:
-        raise IndexError(f"the order must hold rows from 0 to {n - 1}, got {<Py_ssize_t> highest}")
-    return 0
-
-
 def run(
     block, State state not None, const Py_ssize_t[::1] order not None, double rate, metric, means=None, drift=None,
     double intercept_drift=0.0, anchor=None, Py_ssize_t batch_size=1, double momentum=0.0, double l1=0.0,
@@ -149,7 +130,7 @@ def run(
     cdef Py_ssize_t n, d, visits, length = order.shape[0], before = average_from
     cdef SAGARun part
     n, d, visits = shape_of(block)
-    check(state, n, d, order, batch_size)
+    check_order(state.n_features, n, d, order, batch_size)
     if means is not None and isinstance(block, SparseBlock):
         raise ValueError("sparse rows are not centred")
     if momentum > 0 or batch_size > 1:
@@ -183,26 +164,12 @@ def run(
         run_part(block, state, &part, visits)
 
 
-cdef tuple shape_of(block):
-    """(rows, columns) of a block, and how many rows of it may pass between two looks at Ctrl-C."""
-    cdef RowBlock dense
-    cdef SparseBlock sparse
-    cdef Py_ssize_t size
-    if isinstance(block, RowBlock):
-        dense = block
-        size = dense.rows.d * (4 if dense.is_float else 8)
-        return dense.rows.n, dense.rows.d, min(max(PIECE // size, 1), ROWS)
-    sparse = <SparseBlock?> block
-    size = len(sparse.X.data) // max(sparse.rows.n, 1) * 16 + 1
-    return sparse.rows.n, sparse.rows.d, min(max(PIECE // size, 1), ROWS)
-
-
 cdef int run_part(block, State state, SAGARun *part, Py_ssize_t visits) except -1:
     cdef const Rows *rows = NULL
     cdef const SparseRows *sparse_rows = NULL
     cdef saga_fn dense = NULL
     cdef sparse_saga_fn sparse = NULL
-    cdef void *scratch = PyMem_RawMalloc(state.n_features * sizeof(double))
+    cdef void *scratch = PyMem_RawMalloc(kernels.scratch_doubles(part, state.n_features) * sizeof(double))
     if scratch == NULL:
         raise MemoryError()
     if isinstance(block, RowBlock):

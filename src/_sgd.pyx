@@ -10,14 +10,13 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastgd._rows cimport RowBlock
+from fastgd._runs cimport ROWS, check_order, shape_of
 from fastgd._sparse cimport SparseBlock
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, sgd_fn, sparse_sgd_fn
 
 cnp.import_array()
 
 cdef enum:
-    PIECE = 1 << 22     # bytes of rows between two looks at Ctrl-C, and
-    ROWS = 1 << 16      # rows
     BUCKETS = 256       # that places of a long order are dealt to; a byte of a draw names one
     FEW = 1 << 13       # rows whose order needs no buckets
 
@@ -132,23 +131,10 @@ cdef copied(values):
     return cnp.PyArray_FROMANY(values, cnp.NPY_DOUBLE, 1, 1, cnp.NPY_ARRAY_CARRAY | cnp.NPY_ARRAY_ENSURECOPY)
 
 
-cdef int check(
-    State state, Py_ssize_t n, Py_ssize_t d, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
-    const double[::1] rates
-) except -1:
-    cdef Py_ssize_t updates, k
-    cdef size_t highest = 0         # what is negative is higher than any
-    if state.n_features != d:
-        raise ValueError(f"the rows have {d} columns, the state {state.n_features}")
-    if order.shape[0] == 0 or batch_size < 1:
-        raise ValueError(f"a run takes at least a row, and so does an update; got {order.shape[0]} and {batch_size}")
-    updates = (order.shape[0] + batch_size - 1) // batch_size
+cdef int check_rates(const Py_ssize_t[::1] order, Py_ssize_t batch_size, const double[::1] rates) except -1:
+    cdef Py_ssize_t updates = (order.shape[0] + batch_size - 1) // batch_size
     if rates.shape[0] != 1 and rates.shape[0] != updates:
         raise ValueError(f"rates must be one or {updates}, one for each update; got {rates.shape[0]}")
-    for k in range(order.shape[0]):
-        highest = max(highest, <size_t> order[k])
-    if highest >= <size_t> n:
-        raise IndexError(f"the order must hold rows from 0 to {n - 1}, got {<Py_ssize_t> highest}")
     return 0
 
 
@@ -196,8 +182,8 @@ def run(
     cdef double sums[3]
     cdef SGDRun part
     n, d, visits = shape_of(block)
-    visits = min(visits, <Py_ssize_t> ROWS)
-    check(state, n, d, order, batch_size, rates)
+    check_order(state.n_features, n, d, order, batch_size)
+    check_rates(order, batch_size, rates)
     if average_from is not None and not state.state.n_averaged:
         before = max(<Py_ssize_t> 0, <Py_ssize_t> average_from - state.n_updates) * batch_size
     elif state.state.n_averaged:
@@ -222,20 +208,6 @@ def run(
         part.averages = True
         run_part(block, state, &part, visits, sums)
     return sums[0], sums[1], sums[2]
-
-
-cdef tuple shape_of(block):
-    """(rows, columns) of a block, and how many rows of it may pass between two looks at Ctrl-C."""
-    cdef RowBlock dense
-    cdef SparseBlock sparse
-    cdef Py_ssize_t size
-    if isinstance(block, RowBlock):
-        dense = block
-        size = dense.rows.d * (4 if dense.is_float else 8)
-        return dense.rows.n, dense.rows.d, max(PIECE // size, 1)
-    sparse = <SparseBlock?> block
-    size = len(sparse.X.data) // max(sparse.rows.n, 1) * 16 + 1
-    return sparse.rows.n, sparse.rows.d, max(PIECE // size, 1)
 
 
 cdef int run_part(block, State state, SGDRun *part, Py_ssize_t visits, double *sums_out) except -1:
@@ -378,6 +350,13 @@ cdef int shuffle_all(Py_ssize_t *order, Py_ssize_t n, uint64_t *seed) except -1:
     return 0
 
 
+cdef int shuffle_windows(Py_ssize_t[::1] order, Py_ssize_t window, uint64_t *seed) except -1:
+    cdef Py_ssize_t n = order.shape[0], k
+    for k in range(0, n, window):
+        swap_all(&order[k], min(window, n - k), seed)
+    return 0
+
+
 def shuffle(Py_ssize_t[::1] order not None, uint64_t seed, Py_ssize_t stretch=1, Py_ssize_t window=1):
     """Fill the order with a random permutation, the same for a seed on every machine.
 
@@ -406,5 +385,13 @@ def shuffle(Py_ssize_t[::1] order not None, uint64_t seed, Py_ssize_t stretch=1,
             spell_out(&order[0], n, stretch, &k, &end)
         PyErr_CheckSignals()
     if window > 1:
-        for k in range(0, n, window):
-            swap_all(&order[k], min(window, n - k), &state)
+        shuffle_windows(order, window, &state)
+
+
+def shuffle_within(Py_ssize_t[::1] order not None, uint64_t seed, Py_ssize_t window):
+    """Shuffle each window of so many places of an order by itself, in place; what `shuffle` does last."""
+    cdef uint64_t state = seed
+    if window < 1:
+        raise ValueError(f"a window must have a row at least; got {window}")
+    state = draw(&state)
+    shuffle_windows(order, window, &state)

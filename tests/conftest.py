@@ -6,8 +6,11 @@ With FASTGD_TEST_INSTALLED=1 (`make test`, CI) that must be an installed package
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import sysconfig
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,25 @@ def pytest_sessionstart() -> None:
         and FOLDER.parent != Path(sysconfig.get_path("platlib")).resolve()
     ):
         raise pytest.UsageError(f"the installed fastgd was to be tested, but the one of {FOLDER} was imported")
+
+
+@pytest.fixture
+def seconds_to_hear() -> Iterator[Callable[..., float]]:
+    """Calls a function, interrupts it after some seconds as Ctrl-C does, and returns how long that took to be heard."""
+    heard: list[float] = []
+
+    def interrupt(*_: object) -> None:
+        heard.append(time.perf_counter())
+        raise KeyboardInterrupt
+
+    def seconds(after: float, function: Callable[..., object], *args: object, **options: object) -> float:
+        signal.setitimer(signal.ITIMER_REAL, after)
+        due = time.perf_counter() + after
+        with pytest.raises(KeyboardInterrupt):
+            function(*args, **options)
+        return heard[-1] - due
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    yield seconds
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)

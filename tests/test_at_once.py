@@ -14,7 +14,7 @@ EPS = np.finfo(float).eps
 def data(n, d, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((n, d)) * rng.uniform(0.1, 100, d) + rng.uniform(-50, 50, d)
-    return X.astype(dtype), X @ rng.standard_normal(d) + rng.standard_normal(n)
+    return X.astype(dtype), X @ rng.standard_normal(d) + 10 * rng.standard_normal(n)
 
 
 def both_ways(monkeypatch, X, y, **given):
@@ -164,7 +164,7 @@ def test_a_gradient_beyond_float32_is_an_error_both_ways(monkeypatch):
 
 def test_a_door_that_was_given_the_wrong_sizes_says_so():
     X, y = data(20, 3)
-    block, limits = RowBlock(X, y), (0.0, 1e3, 1e-9, 1e-12, 1e-12, 2)
+    block, limits = RowBlock(X, y), (0.0, 1e3, 1e-9, 1e-12, 1e-12, 1e-3, 1e-5, 2)
     gram, shift, w0 = np.eye(5), np.zeros(4), np.zeros(4)
     for wrong in ((shift[:3], gram, w0), (shift, gram[:4], w0), (shift, np.eye(4), w0), (shift, gram, w0[:3])):
         with pytest.raises(ValueError, match="a block of 3 columns"):

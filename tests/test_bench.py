@@ -31,6 +31,7 @@ def test_quick_run(tmp_path):
     (tmp_path / "torch.py").write_text("")
     (tmp_path / "jax.py").write_text("raise ImportError('there is no jax')")
     (tmp_path / "glum.py").write_text("raise ImportError('there is no glum')")
+    (tmp_path / "autograd.py").write_text("raise ImportError('there is no autograd')")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}  # run.py has modules
     done = subprocess.run(
         [sys.executable, BENCH / "run.py", "--quick", "--threads", "2", "--out", tmp_path / "results"],
@@ -46,7 +47,7 @@ def test_quick_run(tmp_path):
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert not results["failures"]
     assert {"fastgd", "NumPy", "scikit-learn", "pure Python"} <= set(results["versions"])
-    assert set(results["absent"]) == {"Numba", "JAX", "glum"}
+    assert set(results["absent"]) == {"Numba", "JAX", "glum", "autograd"}
     cases = {row["case"] for row in results["rows"]}
     assert {"gradient", "gradient function", "step", "moments", "fit", "engine overhead"} <= cases
     assert {row["threads"] for row in results["rows"]} == {1, 2}

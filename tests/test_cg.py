@@ -15,7 +15,7 @@ from strategies import make_problem
 import fastgd as fg
 from fastgd._csr import CSR
 from fastgd._engine import SHARED_BYTES
-from fastgd.solvers import _costs, cg, choose
+from fastgd.solvers import _chooser, _costs, cg, choose
 from fastgd.solvers._interface import Options
 from fastgd.solvers._monitor import Monitor
 from fastgd.solvers._scaling import Coordinates
@@ -435,6 +435,75 @@ def test_nothing_is_handed_over_that_is_to_be_seen_or_too_large(monkeypatch):
         assert by_hand(fg.fit(X, y, tol=0, **given))
         monkeypatch.setattr(cg, "MOMENTS_BYTES", 3 * 8 * 100 * 100 - 1)
         assert by_hand(fg.fit(X, y, **given))
+
+
+# ---- the trial before the moments ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Small problems are taken for such whose moments take long."""
+    monkeypatch.setattr(_chooser, "worth_a_trial", lambda objective: True)
+    monkeypatch.setattr(cg, "moments_seconds", lambda objective: 40 * _costs.pass_seconds(objective))
+
+
+@pytest.mark.usefixtures("tried")
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+@pytest.mark.parametrize("means", [0.0, 100.0])
+def test_a_trial_ends_with_the_digits_of_moments(means, l2, fit_intercept):
+    X, y = conditioned(2000, 30, 3.0)
+    X, y = X + means, y + 0.1 * np.random.default_rng(1).standard_normal(2000)
+    given = {"l2": l2, "fit_intercept": fit_intercept}
+    r, exact = fg.fit(X, y, **given), fg.fit(X, y, solver="moments", **given)
+    assert r.solver == "cg"
+    assert r.choice.startswith("tried before the second moments")
+    assert r.converged
+    if fit_intercept or means == 0:     # else means are all that there is to find at first
+        assert by_hand(r)
+        assert r.stop_reason.startswith("optimality is within tol=1e-08")
+    np.testing.assert_allclose(r.coef, exact.coef, rtol=0, atol=1e-9 * np.abs(exact.coef).max())
+    assert r.loss == pytest.approx(exact.loss, rel=1e-12)
+    assert r.optimality <= 1e-10
+
+
+@pytest.mark.usefixtures("tried")
+@pytest.mark.parametrize("kind", ["hard", "exact", "singular", "few iterations"])
+def test_a_trial_leaves_to_the_moments_what_it_is_slow_at(kind):
+    X, y = conditioned(2000, 30, 1e5 if kind == "hard" else 3.0)
+    y = X @ np.arange(30.0) + 1 if kind == "exact" else y + 0.1 * np.random.default_rng(1).standard_normal(2000)
+    if kind == "singular":
+        X = np.column_stack([X, 1e3 * X[:, :3] + X[:, 3:6], X[:, 0]])
+    r = fg.fit(X, y, **({"max_iter": 3} if kind == "few iterations" else {}))
+    exact = fg.fit(X, y, solver="moments")
+    assert r.converged
+    assert r.loss <= exact.loss * (1 + 1e-12) + 1e-28 * float(y @ y)
+    assert len(r.history["loss"]) == r.n_iter + 1
+    assert (np.diff(r.history["loss"]) <= 1e-9 * r.history["loss"][0]).all()
+    if kind != "singular":
+        assert not by_hand(r)
+        np.testing.assert_allclose(r.coef, exact.coef, rtol=0, atol=1e-9 * np.abs(exact.coef).max())
+
+
+@pytest.mark.usefixtures("tried")
+def test_nothing_is_tried_where_each_iterate_is_seen_or_made():
+    X, y = conditioned(2000, 30, 3.0)
+    assert fg.fit(X, y).solver == "cg"
+    assert fg.fit(X, y, tol=0).solver == "moments"
+    assert fg.fit(X, y, callback=lambda state: None).solver == "moments"
+    assert fg.fit(X, y, X_val=X, y_val=y).solver == "moments"
+    assert fg.fit(X, np.column_stack([y, y])).solver == "moments"
+
+
+@pytest.mark.parametrize(
+    ("shape", "trial"),
+    [((20_000, 1000), True), ((100_000, 2000), True), ((20_000, 300), False), ((3000, 1000), False)],
+)
+def test_trials_are_for_what_the_moments_take_long_for(shape, trial):
+    choice = choose(Shape(*shape), may_try=True)
+    assert (choice.solver, choice.trial) == (("cg", True) if trial else ("moments", False))
+    assert choose(Shape(*shape, np.float32), may_try=True).solver == "moments"
+    assert choose(Shape(*shape)).solver == "moments"
 
 
 # ---- the choice ------------------------------------------------------------------------------------------------------

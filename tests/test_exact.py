@@ -362,7 +362,7 @@ WIDE = {
 @pytest.mark.parametrize("given", [{}, {"fit_intercept": False}, {"l2": 0.1}, {"sample_weight": True}], ids=str)
 def test_products_in_float32_cost_no_digits(given, kind, monkeypatch):
     """Of many columns; of fewer here, so that LAPACK is done soon."""
-    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 20)
+    monkeypatch.setattr(fg.solvers._costs, "CLEAR_COLUMNS", 20)
     X, y = data(2500, 40, means=1.0)
     X = WIDE[kind](X)
     s = weights(2500) if "sample_weight" in given else None
@@ -370,7 +370,7 @@ def test_products_in_float32_cost_no_digits(given, kind, monkeypatch):
     r = fg.fit(X, y, **given)
     assert r.converged
     assert r.n_passes <= PASSES
-    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 10_000)
+    monkeypatch.setattr(fg.solvers._costs, "CLEAR_COLUMNS", 10_000)
     best = fg.fit(X, y, **given)
     lengths = np.linalg.norm(X, axis=0)
     terms = best.coef * lengths
@@ -382,7 +382,7 @@ def test_products_in_float32_cost_no_digits(given, kind, monkeypatch):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("given", [{}, {"l2": 0.3}, {"fit_intercept": False}], ids=str)
 def test_the_gap_of_products_in_float32_is_bounded(given, seed, monkeypatch):
-    monkeypatch.setattr(fg.solvers.moments, "CLEAR_COLUMNS", 1)
+    monkeypatch.setattr(fg.solvers._costs, "CLEAR_COLUMNS", 1)
     X, y = data(60, 4, seed)
     r = fg.fit(X, y, **given)
     assert 0 <= exact_gap(X, y, r, **given) <= r.gap_bound < 1e-12 * r.loss
@@ -486,3 +486,64 @@ def test_the_peak_of_a_process_rises_by_two_percent_of_X_at_most(n, d, dtype, tm
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) <= 0.02
+
+
+# ---- float32 columns far from zero -----------------------------------------------------------------------------------
+
+
+def far_in_float32(n, d, mean, noise, seed):
+    """Columns, targets, and the least loss, by LAPACK in double from the rounded data."""
+    rng = np.random.default_rng(seed)
+    X = (rng.standard_normal((n, d)) + mean * rng.uniform(0.5, 1, d)).astype(np.float32)
+    y = ((X - mean) @ rng.standard_normal(d) + noise * rng.standard_normal(n)).astype(np.float32)
+    A, b = (values.astype(float) - values.mean(axis=0, dtype=float) for values in (X, y))
+    return X, y, float(np.mean((A @ np.linalg.lstsq(A, b, rcond=None)[0] - b) ** 2))
+
+
+def loss_in_double(r, X, y):
+    return float(np.mean((X.astype(float) @ r.coef.astype(float) + r.intercept - y) ** 2))
+
+
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+@pytest.mark.parametrize("mean", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize(("n", "d"), [(300, 5), (200, 100), (3000, 20), (8000, 30)])
+def test_float32_columns_far_from_zero_are_fitted_and_certified_in_double(n, d, mean, noise):
+    """By moments in double and in float32: the loss is the least, and the one that is told is the true one."""
+    for seed in range(3):
+        X, y, least = far_in_float32(n, d, mean, noise, seed)
+        r = fg.fit(X, y)
+        assert r.converged
+        assert loss_in_double(r, X, y) <= least * (1 + 1e-8)
+        assert r.loss == pytest.approx(least, rel=1e-5)
+        assert r.gap_bound >= 0.9 * (loss_in_double(r, X, y) - least) - 1e-12 * least
+
+
+@pytest.mark.parametrize("solver", ["cg", "gd"])
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+@pytest.mark.parametrize("mean", [1e2, 1e3, 1e4])
+@pytest.mark.parametrize(("n", "d"), [(300, 5), (3000, 20)])
+def test_what_float32_passes_cannot_know_is_no_convergence(n, d, mean, noise, solver):
+    """Within 1e-5 of the least loss, or a warning with the optimality reached."""
+    for seed in range(3):
+        X, y, least = far_in_float32(n, d, mean, noise, seed)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            r = fg.fit(X, y, solver=solver)
+        assert r.converged == (not caught)
+        assert not caught or f"optimality {r.optimality:.3g}" in str(caught[0].message)
+        assert not r.converged or loss_in_double(r, X, y) <= least * (1 + 1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("solver", ["auto", "cg", "gd"])
+@pytest.mark.parametrize("shape", [(50, 3), (3, 9)])
+def test_targets_whose_squares_overflow_are_refused_and_others_fitted(shape, solver):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal(shape)
+    y = X @ rng.standard_normal(shape[1]) + rng.standard_normal(shape[0])
+    for factor in (1e160, 1e200, 1e300):
+        with pytest.raises(OverflowError, match="scale the data down"):
+            fg.fit(X, factor * y, solver=solver)
+    r, large = fg.fit(X, y, solver=solver), fg.fit(X, 1e140 * y, solver=solver)
+    assert large.converged
+    np.testing.assert_allclose(large.coef, 1e140 * r.coef, rtol=1e-6)

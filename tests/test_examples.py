@@ -46,6 +46,60 @@ def test_training_loop(tmp_path: Path) -> None:
     assert re.search(r"^stopped at step \d+; the best was step \d+$", printed, re.MULTILINE), printed
 
 
+# ---- chain_rule.py ---------------------------------------------------------------------------------------------------
+
+
+def test_chain_rule(tmp_path: Path) -> None:
+    """Four ways to one derivative, the table of the way there, and a descent to the optimum of `fastgd.fit`."""
+    printed = run(EXAMPLES / "chain_rule.py", cwd=tmp_path)
+    ways = re.findall(r"^(?:by hand|forward|in reverse|fastgd\.derivative).* ([\d.]+)$", printed, re.MULTILINE)
+    assert ways == ["476.0"] * 4
+    assert re.search(r"^z = u5\*\*2 +289   ∂z/∂u5 = 2\*u5 = 34 +476$", printed, re.MULTILINE), printed
+    assert "      = (12*x + 4)*(3*x**2 + 2*x + 1)\n" in printed
+    last, optimum = (
+        re.search(rf"^{start}.*?([\d.]+), w ([\d.]+), b ([\d.]+)", printed, re.MULTILINE)
+        for start in ("step 200: loss ", "the optimum: +")
+    )
+    assert last and optimum and last.groups() == optimum.groups()
+
+
+# ---- mlp.py ----------------------------------------------------------------------------------------------------------
+
+
+def test_mlp_does_what_pytorch_does(tmp_path: Path) -> None:
+    """The same losses, and at the end the same weights, up to the rounding of float32."""
+    pytest.importorskip("torch")
+    printed = run(EXAMPLES / "mlp.py", "--epochs", "10", cwd=tmp_path)
+    epochs = re.findall(r"^ +\d+ +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
+    own, other = np.array(epochs, float).T
+    assert len(own) == 10
+    np.testing.assert_allclose(own, other, atol=3e-6)
+    assert own[-1] < 0.8 * own[0]
+    apart = re.search(r"the weights differ by (\S+) at most", printed)
+    assert apart and float(apart[1]) < 1e-5
+    found = re.search(r"^test R² +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
+    assert found and float(found[1]) > 0.3 and float(found[1]) == pytest.approx(float(found[2]), abs=1e-3)
+
+
+def test_mlp_without_pytorch(tmp_path: Path) -> None:
+    code = f"""
+import runpy, sys
+class NoTorch:
+    def find_spec(self, name, *rest):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTorch())
+sys.argv[1:] = ["--epochs", "10"]
+runpy.run_path({str(EXAMPLES / "mlp.py")!r}, run_name="__main__")
+"""
+    printed = run("-c", code, cwd=tmp_path)
+    assert printed.startswith("PyTorch is not installed: fastgd alone\n")
+    losses = [float(loss) for loss in re.findall(r"^ +\d+ +([\d.]+)$", printed, re.MULTILINE)]
+    assert len(losses) == 10 and losses[-1] < 0.8 * losses[0]
+    found = re.search(r"^test R² ([\d.]+), [\d.]+ µs a step$", printed, re.MULTILINE)
+    assert found and float(found[1]) > 0.3
+
+
 # ---- cimport ---------------------------------------------------------------------------------------------------------
 
 

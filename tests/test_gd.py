@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 import fastgd as fg
-from fastgd import reference
+from fastgd import _moments, reference
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import SecondMoments
 from fastgd.solvers import _trajectory, gd
+from fastgd.solvers._interface import Options
+from fastgd.solvers._monitor import Monitor
+from fastgd.solvers._recurrence import Recurrence
 from fastgd.solvers._trajectory import Spectrum, Trajectory
 
 N, D = 60, 4
@@ -61,16 +64,25 @@ def limit(X, momentum=0.0, nesterov=False, *, sample_weight=None, fit_intercept=
     return 2 * (1 + momentum) / (1 + 2 * momentum * nesterov) / largest
 
 
-@pytest.fixture
-def by_moments(monkeypatch):
-    """The trajectory is taken whatever it costs."""
-    monkeypatch.setattr(gd, "worth_a_spectrum", lambda objective, options, monitor: True)
+def take(patch, way):
+    """Steps are taken in this way, whatever it costs; returns the passes that they may need."""
+    def asked_for(_objective, options, _monitor):
+        return "recurrence" if way != "passes" and options.nesterov and options.momentum == 0 else way
+
+    patch.setattr(gd, "cheapest_way", asked_for)
+    return {"passes": 10**9, "recurrence": 40, "eigenbasis": 3}[way]
+
+
+@pytest.fixture(params=["eigenbasis", "recurrence"])
+def by_moments(request, monkeypatch):
+    """Many steps at once; the number of passes that this may take."""
+    return take(monkeypatch, request.param)
 
 
 def passes(X, y, **given):
     """The fit by a pass for each iteration."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gd, "worth_a_spectrum", lambda objective, options, monitor: False)
+        take(patch, "passes")
         return fit(X, y, **given)
 
 
@@ -94,10 +106,10 @@ def assert_same(r, other, rtol=1e-9):
 # ---- the textbook ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("through", ["passes", "moments"])
+@pytest.mark.parametrize("way", ["passes", "recurrence", "eigenbasis"])
 @by_given
 @by_method
-def test_each_method_is_the_textbooks(method, given, through, request):
+def test_each_method_is_the_textbooks(method, given, way, monkeypatch):
     share, momentum, nesterov = METHODS[method]
     X, y = data()
     options = GIVEN[given]
@@ -107,12 +119,11 @@ def test_each_method_is_the_textbooks(method, given, through, request):
     w, losses = reference.momentum_descent(X.tolist(), y.tolist(), lr, momentum, steps, nesterov, **lists)
     if momentum == 0:
         assert reference.gradient_descent(X.tolist(), y.tolist(), lr, steps, **lists) == (w, losses)
-    if through == "moments":
-        request.getfixturevalue("by_moments")
-    run = fit if through == "moments" else passes
-    r = run(X, y, lr=lr, momentum=momentum, nesterov=nesterov, max_iter=steps, tol=0, **options)
+    few = take(monkeypatch, way)
+    r = fit(X, y, lr=lr, momentum=momentum, nesterov=nesterov, max_iter=steps, tol=0, **options)
     assert r.n_iter == steps
-    assert (r.n_passes <= 3) == (through == "moments")
+    assert r.n_passes <= few
+    assert (r.n_passes > steps) == (way == "passes")
     np.testing.assert_allclose(r.history["loss"], losses, rtol=1e-11)
     np.testing.assert_allclose(np.append(r.coef, r.intercept)[: len(w)], w, rtol=1e-10, atol=1e-10)
     assert r.lr == lr
@@ -128,24 +139,22 @@ def test_the_reference_needs_no_momentum_to_look_ahead():
 # ---- the trajectory through the moments ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("by_moments")
 @pytest.mark.parametrize("steps", [1, 2, 31, 32, 33, 1023, 1024, 1025, 5000])
 @pytest.mark.parametrize("lr", ["auto", "a number"])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
-def test_any_number_of_iterations_is_that_many_passes(momentum, nesterov, lr, steps):
+def test_any_number_of_iterations_is_that_many_passes(momentum, nesterov, lr, steps, by_moments):
     """On both sides of where blocks and chunks end."""
     X, y = data(spread=10.0)
     step = "auto" if lr == "auto" else 0.3 * limit(X, momentum, nesterov)
     given = {"lr": step, "momentum": momentum, "nesterov": nesterov, "max_iter": steps, "tol": 0}
     r = fit(X, y, **given)
-    assert r.n_passes <= 3
+    assert r.n_passes <= by_moments
     assert_same(r, passes(X, y, **given))
 
 
-@pytest.mark.usefixtures("by_moments")
 @by_given
 @by_method
-def test_a_tolerance_ends_it_at_the_same_iteration(method, given):
+def test_a_tolerance_ends_it_at_the_same_iteration(method, given, by_moments):
     share, momentum, nesterov = METHODS[method]
     X, y = data(spread=10.0)
     options = GIVEN[given]
@@ -157,14 +166,13 @@ def test_a_tolerance_ends_it_at_the_same_iteration(method, given):
             other = passes(X, y, **full)
             assert_same(r, other)
             assert r.optimality == pytest.approx(other.optimality, rel=1e-5)
-            assert r.n_passes < 10
+            assert r.n_passes <= 2 * by_moments
             ends.add(r.n_iter)
     assert len(ends) > 3
 
 
-@pytest.mark.usefixtures("by_moments")
 @by_method
-def test_an_exact_fit_ends_at_the_same_iteration(method):
+def test_an_exact_fit_ends_at_the_same_iteration(method, by_moments):
     """Its losses fall to the rounding of the moments, and below: F* is taken from a pass."""
     share, momentum, nesterov = METHODS[method]
     X, y = data(noise=0.0)
@@ -175,39 +183,39 @@ def test_an_exact_fit_ends_at_the_same_iteration(method):
         assert r.n_iter == other.n_iter
         assert r.converged
         np.testing.assert_allclose(r.history["loss"], other.history["loss"], rtol=1e-6)
-        assert r.n_passes < 10
+        assert r.n_passes <= 5 * by_moments
 
 
 @pytest.mark.usefixtures("by_moments")
 @pytest.mark.parametrize("means", [0.0, 3.0, 1e2, 1e3, 1e4, 1e5])
 @pytest.mark.parametrize("fit_intercept", [False, True])
 def test_losses_have_nine_digits_whatever_the_means(fit_intercept, means):
-    """Of columns as they are, large means are large condition numbers; what the moments cannot tell, passes do."""
+    """Of columns as they are, large means are large condition numbers."""
     X, y = data(means=means)
     given = {"lr": 0.4 * limit(X, fit_intercept=fit_intercept), "fit_intercept": fit_intercept, "max_iter": 2000}
     r = fit(X, y, tol=0, **given)
     other = passes(X, y, tol=0, **given)
     np.testing.assert_allclose(r.history["loss"], other.history["loss"], rtol=1e-9)
-    assert (r.n_passes < 10) == (fit_intercept or means < 1e4)
+    assert r.n_passes <= 40
 
 
-@pytest.mark.usefixtures("by_moments")
+@pytest.mark.parametrize(("by_moments", "rtol"), [("eigenbasis", 1e-9), ("recurrence", 1e-5)], indirect=["by_moments"])
 @by_given
-def test_float32_columns_are_followed_in_double(given):
+def test_float32_columns_are_followed_in_double(given, by_moments, rtol):
+    """But for the passes on which a recurrence is anchored."""
     X, y = data()
     narrow, options = X.astype(np.float32), GIVEN[given]
     lr = 0.4 * limit(X, **options)
     r = fit(narrow, y, lr=lr, max_iter=500, tol=0, **options)
     assert r.coef.dtype == np.float32
-    assert r.n_passes <= 3
+    assert r.n_passes <= by_moments
     other = passes(narrow.astype(float), y, lr=lr, max_iter=500, tol=0, **options)
-    np.testing.assert_allclose(r.history["loss"][:-1], other.history["loss"][:-1], rtol=1e-9)
+    np.testing.assert_allclose(r.history["loss"][:-1], other.history["loss"][:-1], rtol=rtol)
     np.testing.assert_allclose(r.coef, other.coef, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.usefixtures("by_moments")
 @pytest.mark.parametrize("lr", ["auto", 0.05])
-def test_columns_that_say_nothing_new(lr):
+def test_columns_that_say_nothing_new(lr, by_moments):
     """A constant one, a copy, and an empty one: eigenvalues of zero."""
     X, y = data()
     X = np.column_stack([X, np.full(N, 2.0), X[:, 0], np.zeros(N)])
@@ -215,24 +223,77 @@ def test_columns_that_say_nothing_new(lr):
     for given in ({}, {"l2": 0.1}, {"fit_intercept": False, "w0": w0[:7]}, {"w0": w0}, {"l2": 0.1, "w0": w0}):
         r, other = (f(X, y, lr=lr, max_iter=3000, tol=0, **given) for f in (fit, passes))
         assert_same(r, other)
-        assert r.n_passes <= 3
+        assert r.n_passes <= by_moments
 
 
+@pytest.mark.parametrize("by_moments", ["eigenbasis"], indirect=True)
 @pytest.mark.usefixtures("by_moments")
 def test_a_trajectory_that_a_pass_does_not_confirm_is_not_believed(monkeypatch):
     X, y = data()
-    given = {"lr": 0.01, "max_iter": 50, "tol": 0}
+    given = {"lr": 0.01, "max_iter": 500, "tol": 0}
     expected = passes(X, y, **given)
     moved = Trajectory.run
 
     def wrong(self, max_iter, tol):
         landing = moved(self, max_iter, tol)
-        return landing._replace(w=landing.w * (1 + 1e-6))
+        return landing._replace(losses=landing.losses * (1 + 1e-6))
 
     monkeypatch.setattr(Trajectory, "run", wrong)
+    assert_same(fit(X, y, **given), expected)
+
+
+@pytest.mark.usefixtures("by_moments")
+@pytest.mark.parametrize("by_moments", ["recurrence"], indirect=True)
+@pytest.mark.parametrize("wrong", ["losses", "slope"])
+def test_a_stretch_that_a_pass_does_not_confirm_is_not_believed(wrong, monkeypatch):
+    """Of whatever length: what is wrong at all of them is done by passes."""
+    X, y = data()
+    given = {"lr": 0.01, "max_iter": 500, "tol": 0}
+    expected = passes(X, y, **given)
+    follow, tried = Recurrence.follow, []
+
+    def off(self, *args):
+        stretch = follow(self, *args)
+        tried.append(len(stretch.losses))
+        return stretch._replace(**{wrong: getattr(stretch, wrong) * (1 + 1e-6)})
+
+    monkeypatch.setattr(Recurrence, "follow", off)
     r = fit(X, y, **given)
-    assert r.n_passes > 50
-    np.testing.assert_allclose(r.history["loss"], expected.history["loss"], rtol=1e-12)
+    assert r.n_passes > 500
+    assert max(tried) > min(tried)
+    assert_same(r, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("means", [1e4, 1e5])
+@pytest.mark.parametrize(
+    "method", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"lr": "auto", "nesterov": True}]
+)
+def test_large_means_without_an_intercept_cost_no_passes(method, means):
+    """What the eigenvectors do not know to nine digits, the recurrence does."""
+    X, y = data(3000, 6, means=means)
+    given = {"lr": 0.3 * limit(X, fit_intercept=False), "fit_intercept": False, "tol": 0, **method}
+    r = fit(X, y, max_iter=200_000, **given)
+    assert r.n_iter == 200_000
+    assert r.n_passes < 150
+    few = passes(X, y, max_iter=1000, **given)
+    np.testing.assert_allclose(r.history["loss"][:1000], few.history["loss"][:1000], rtol=1e-9)
+    assert r.loss <= few.loss * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("n", [41, 60])
+@pytest.mark.parametrize("noise", [0.5, 0.0])
+def test_few_more_rows_than_columns_and_nearly_collinear_ones(noise, n):
+    """Condition numbers of 10^12 and more, exact fits: what has no good eigenvectors."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, 5)) @ rng.standard_normal((5, 40)) + 1e-5 * rng.standard_normal((n, 40))
+    y = X @ rng.standard_normal(40) + noise * rng.standard_normal(n)
+    given = {"lr": 0.3 * limit(X), "tol": 0, "max_iter": 3000}
+    with pytest.MonkeyPatch.context() as patch:
+        take(patch, "recurrence")
+        r = fit(X, y, **given)
+    other = passes(X, y, **given)
+    assert r.n_passes < 100
+    np.testing.assert_allclose(r.history["loss"], other.history["loss"], rtol=1e-9)
 
 
 @pytest.mark.usefixtures("by_moments")
@@ -280,6 +341,46 @@ def test_powers_of_matrices():
                 expected = np.linalg.matrix_power(step[:, :, i], k)
                 np.testing.assert_allclose(table[:, :, k, i], expected, rtol=1e-11, atol=1e-139)
                 np.testing.assert_allclose(_trajectory.power(step, k)[:, :, i], expected, rtol=1e-11, atol=1e-139)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.8, False), (0.8, True), (0.0, True)])
+@pytest.mark.parametrize("d", [1, 2, 7, 33])
+def test_the_kernel_takes_the_steps_of_the_rules(d, momentum, nesterov):
+    """On a quadratic that is known by its matrix: M + 2 a a'."""
+    rng = np.random.default_rng(d)
+    root = rng.standard_normal((2 * d + 2, d))
+    matrix, side, anchor = root.T @ root, rng.standard_normal(d), rng.standard_normal(d)
+    hessian = matrix + 2 * np.outer(side, side)
+    restarted = nesterov and momentum == 0
+    lr = 0.5 / float(np.linalg.eigvalsh(hessian)[-1])
+    rule = (gd.Restarted if restarted else gd.FixedStep)(lr, 1.0, momentum, nesterov)
+
+    def look(e):
+        return gd.Point(e, anchor + hessian @ e, e, 0.0, e)
+
+    point = rule.advance(look(rng.standard_normal(d)), look)
+    moved, slopes = np.empty((2, 61, d))
+    moved[0], slopes[0] = point.u, point.slope
+    change, before, t = rule.change.copy(), rule.before.copy(), rule.t
+    t = _moments.descend(matrix, side, anchor, change, before, moved, slopes, (lr, momentum, t, nesterov, restarted))
+    for k in range(60):
+        np.testing.assert_allclose(moved[k], point.u, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(slopes[k], point.slope, rtol=1e-9, atol=1e-10)
+        point = rule.advance(point, look)
+    np.testing.assert_allclose(change, rule.change, rtol=1e-6, atol=1e-12)
+    assert t == rule.t
+    with pytest.raises(ValueError, match="square matrix"):
+        _moments.descend(matrix, side, anchor, change, before, moved, slopes[:60], (lr, momentum, t, nesterov, False))
+
+
+@pytest.mark.parametrize(("steps", "way"), [(10, "passes"), (1000, "recurrence"), (100_000, "eigenbasis")])
+def test_steps_are_taken_in_the_way_that_costs_least(steps, way):
+    X, y = np.ones((3000, 1000), np.float32), np.ones(3000)
+    objective, options = fg.MSE(X, y), Options(w0=np.zeros(1000), max_iter=steps, tol=0.0)
+    assert gd.cheapest_way(objective, options, Monitor(objective, 0.0, steps)) == way
+    watched = Monitor(objective, 0.0, steps, callback=lambda state: None)
+    assert gd.cheapest_way(objective, options, watched) == "passes"
+    assert gd.cheapest_way(fg.MSE(X[:1000], y[:1000]), options, Monitor(objective, 0.0, steps)) == "passes"
 
 
 def test_a_million_epochs_cost_no_million_passes():

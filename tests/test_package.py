@@ -92,7 +92,8 @@ def copy_of_package(folder, missing):
     "missing",
     [
         "", "_cpu.", "_rows.", "_mse.", "_moments.", "_sparse.", "_sgd.", "_saga.", "_proximal.",
-        "_updates.", "mse_", "moments_", "sparse_", "sgd_", "saga_", "updates_", "mse_baseline.",
+        "_tape.", "_updates.", "_plain_sgd.", "mse_", "moments_", "sparse_", "sgd_", "saga_", "elementary_", "updates_",
+        "plain_sgd_", "mse_baseline.",
     ],
 )
 def test_an_uncompiled_copy_says_so_in_one_line(missing, tmp_path):

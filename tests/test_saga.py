@@ -11,16 +11,12 @@ from scipy.sparse import csr_matrix
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import ElasticNet
 from test_fit import assert_fits, data, least_squares, weights
+from test_sgd import loss_of
 
 import fastgd as fg
 from fastgd.objective import MSE
 from fastgd.solvers import saga
 from fastgd.solvers.saga import Direction, Point
-
-
-def loss_of(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: float, s: np.ndarray | None = None) -> float:
-    return float(np.average((X @ coef + intercept - y) ** 2, weights=s))
-
 
 # ---- the optimum -----------------------------------------------------------------------------------------------------
 

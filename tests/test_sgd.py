@@ -14,8 +14,8 @@ from test_fit import data, least_squares, weights
 import fastgd as fg
 from fastgd import reference
 from fastgd.objective import MSE
-from fastgd.solvers._epochs import Epochs
-from fastgd.solvers.sgd import FACTOR, PATIENCE, STALLED, STEP, Schedule
+from fastgd.solvers._epochs import SPAN, Epochs, spans
+from fastgd.solvers.sgd import FACTOR, LONG, PATIENCE, QUIET, QUIETER, RAISE, STALLED, STEP, Schedule, Settling
 
 
 def sgd(X: Any, y: Any, **options: Any) -> fg.FitResult:
@@ -144,6 +144,51 @@ def test_schedules() -> None:
     assert np.array(rates["adaptive"]) == pytest.approx(0.5 / 5 ** np.array([0, 0, 0, 1, 1, 2, 3]))
     assert rates["auto"] == [0.5] * 6 + [0.5 * FACTOR]
     assert PATIENCE == 2
+
+
+def test_settling() -> None:
+    """Steps fall in the first epoch, grow while more is gained than noise explains, and become quiet in pairs."""
+    schedule = Settling(rate=0.1, loss=10.0, updates=1000.0, noise=1e-2)
+    assert schedule.fall == pytest.approx(LONG / 100)
+    rates = []
+    for loss in (5.0, 4.0, 3.99, 3.9899, 3.98985, 3.98984, 3.98983):
+        schedule.take(loss)
+        rates.append((schedule.rate, schedule.quiet))
+    fallen = 0.1 / np.sqrt(1 + 100 / LONG)
+    quiet = [QUIET / 1000, QUIET / 1000, QUIET * QUIETER / 1000, QUIET * QUIETER / 1000]
+    raised = min(0.1, fallen * RAISE)
+    assert [k for _, k in rates] == [0, 0, 0, 1, 2, 3, 4]
+    assert [rate for rate, _ in rates] == pytest.approx([fallen, raised, raised, *quiet])
+    assert schedule.fall == float("inf")
+
+
+def test_one_update_an_epoch_does_not_become_quiet() -> None:
+    """Without noise, slow progress is no reason for smaller steps."""
+    schedule = Settling(rate=0.5, loss=10.0, updates=1.0, noise=1e-2)
+    for loss in (5.0, 5.0, 5.0, 5.0):
+        schedule.take(loss)
+    assert schedule.quiet == 0
+    assert schedule.rate == pytest.approx(0.5 / np.sqrt(1 + 0.5 / LONG))
+
+
+@pytest.mark.parametrize(("n", "d"), [(20_000, 5), (30_000, 40)])
+def test_quiet_epochs_bring_the_digits_that_averages_do_not(n: int, d: int) -> None:
+    X, y = data(n, d, means=0.0)
+    r = sgd(X, y, max_iter=16, tol=0)
+    gaps = r.history["loss"] / loss_of(X, y, *least_squares(X, y)) - 1
+    assert gaps[1] < 4 * d / n
+    assert gaps[-2:].max() < 1e-3 * d / n
+
+
+def test_steps_that_fell_too_far_grow_again() -> None:
+    """Neighbouring columns nearly alike, and little noise: the first epoch leaves most of it, the next ones do not."""
+    rng = np.random.default_rng(0)
+    distance = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
+    X = rng.standard_normal((20_000, 20)) @ np.linalg.cholesky(0.99**distance).T
+    y = X @ rng.standard_normal(20) + 0.1 * rng.standard_normal(20_000)
+    gaps = sgd(X, y, max_iter=12, tol=0).history["loss"] / loss_of(X, y, *least_squares(X, y)) - 1
+    assert gaps[1] > 0.05
+    assert gaps[-1] < 2e-3
 
 
 def test_a_schedule_is_exhausted_by_epochs_without_a_fall() -> None:
@@ -319,6 +364,35 @@ def test_an_order_made_in_pieces_has_every_row_once(batch_size: int) -> None:
     assert abs(np.corrcoef(order, np.arange(n))[0, 1]) < 0.1
     again = np.concatenate(list(epochs.orders()))
     assert np.mean(order == again) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["few", "in pieces", "converted"])
+def test_an_epoch_can_be_gone_through_backwards(kind: str) -> None:
+    n = 300_001 if kind == "in pieces" else 1000
+    X = np.broadcast_to(np.arange(n, dtype=">f8" if kind == "converted" else float)[:, None], (n, 9))
+    epochs = Epochs(MSE(X, np.zeros(n)), 0, float(n))
+
+    def rows() -> np.ndarray:
+        """In the order in which they come; each has its number in its columns."""
+        return np.concatenate([np.asarray(block.X)[order, 0] for block, order in epochs])
+
+    first = rows()
+    epochs.turn(back=True)
+    assert np.array_equal(rows(), first[::-1])
+    epochs.turn(back=False)
+    second = rows()
+    assert not np.array_equal(second, first)
+    assert np.array_equal(np.sort(second), np.arange(n))
+
+
+@pytest.mark.parametrize(("at", "count", "batch"), [(0, 10_000, 1), (0, 100, 1), (5000, 3000, 7), (0, 1000, 600)])
+def test_spans_of_falling_steps(at: int, count: int, batch: int) -> None:
+    runs = list(spans(at, count, batch))
+    assert [begin for begin, _ in runs] == [0, *(end for _, end in runs[:-1])]
+    assert runs[-1][1] == count
+    for begin, end in runs[:-1]:
+        assert begin % batch == 0
+        assert end - begin <= max(SPAN, (at + begin) // 2, batch)
 
 
 def test_rows_beyond_the_caches() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import bounds
 import numpy as np
@@ -31,6 +29,15 @@ def sparse_block(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, index: type
     indptr = np.cumsum([0, *map(len, parts)]).astype(index)
     data = np.concatenate([row[part] for row, part in zip(X, parts, strict=True)])
     return SparseBlock(CSR(data, np.concatenate(parts).astype(index), indptr, X.shape[1]), y, s)
+
+
+def blocks_of(X: np.ndarray, y: np.ndarray, s: np.ndarray | None, sparse: bool) -> dict[str, RowBlock | SparseBlock]:
+    """The same rows in every form that a kernel takes."""
+    if sparse:
+        return {str(index): sparse_block(X, y, s, index) for index in (np.int32, np.int64)}
+    return {
+        name: RowBlock(lay_out(X), lay_out(y), None if s is None else lay_out(s)) for name, lay_out in LAYOUTS.items()
+    }
 
 
 def make_descent(
@@ -80,14 +87,7 @@ def check_run(descent: bounds.Descent, X: np.ndarray, y: np.ndarray, s: np.ndarr
         average = [*map(np.atleast_1d, state.average)] if mean else []
         return np.concatenate([state.coef, [state.intercept], sums, *average])
 
-    if sparse:
-        blocks = {str(index): sparse_block(X, y, s, index) for index in (np.int32, np.int64)}
-    else:
-        blocks = {
-            name: RowBlock(lay_out(X), lay_out(y), None if s is None else lay_out(s))
-            for name, lay_out in LAYOUTS.items()
-        }
-    names, results = everywhere(blocks, computed)
+    names, results = everywhere(blocks_of(X, y, s, sparse), computed)
     assert results.shape[1] == d + 4 + (d + 1 if mean else 0)
     assert_within(names, results, expected, bounds.sgd_bounds(run, steps))
 
@@ -241,35 +241,18 @@ def test_runs_longer_than_a_piece(sparse: bool, dtype: type) -> None:
     assert (state.intercept, state.n_updates) == (1 - np.sum(r) / (2 * n), n + 1)
 
 
-@pytest.fixture
-def alarm() -> Iterator[list[float]]:
-    """What signals say when they are heard; each raises."""
-    heard: list[float] = []
-
-    def interrupt(*_: object) -> None:
-        heard.append(time.perf_counter())
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    yield heard
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
-
-
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("whole", [False, True], ids=["rows", "a batch"])
-def test_a_run_hears_ctrl_c(whole: bool, sparse: bool, alarm: list[float]) -> None:
+def test_a_run_hears_ctrl_c(whole: bool, sparse: bool, seconds_to_hear: Callable[..., float]) -> None:
     """Within 50 ms, of which a busy machine may take its share: the least of five."""
     block, _ = integers(1000, np.float64, sparse)
     order = np.random.default_rng(5).integers(0, 1000, 20_000_000)
     delays = []
     for _ in range(5):
         state = _sgd.State(np.zeros(3))
-        signal.setitimer(signal.ITIMER_REAL, 0.06)
-        due = time.perf_counter() + 0.06
-        with pytest.raises(KeyboardInterrupt):
-            _sgd.run(block, state, order, np.array([0.01]), len(order) if whole else 1, l1=0.1)
-        delays.append(alarm[-1] - due)
+        delays.append(seconds_to_hear(
+            0.06, _sgd.run, block, state, order, np.array([0.01]), len(order) if whole else 1, l1=0.1
+        ))
         assert state.n_updates < len(order)
         assert np.isfinite(state.coef).all()
     assert min(delays) < 0.05
@@ -299,6 +282,21 @@ def test_long_orders(n: int, stretch: int, window: int) -> None:
     order = shuffled(n, n, stretch, window)
     assert order.tolist() == reference.shuffle(n, n, stretch, window)
     assert np.array_equal(np.sort(order), np.arange(n))
+
+
+@many
+@given(st.lists(st.integers(0, 99), max_size=40), st.integers(0, 2**64 - 1), st.integers(1, 50))
+def test_windows_of_an_order(rows: list[int], seed: int, window: int) -> None:
+    order = np.array(rows, dtype=np.intp)
+    _sgd.shuffle_within(order, seed, window)
+    assert order.tolist() == reference.shuffle_within(rows, seed, window)
+    for start in range(0, len(rows), window):
+        assert sorted(order[start : start + window]) == sorted(rows[start : start + window])
+
+
+def test_a_window_has_a_row() -> None:
+    with pytest.raises(ValueError, match="a window must have a row at least; got 0"):
+        _sgd.shuffle_within(np.arange(5), 1, 0)
 
 
 def chi_squares(counts: np.ndarray) -> float:
@@ -340,14 +338,9 @@ def test_stretches_stay_in_windows() -> None:
         assert np.count_nonzero(np.diff(part) == 1) < 10
 
 
-def test_a_shuffle_hears_ctrl_c(alarm: list[float]) -> None:
-    order, delays = np.empty(20_000_000, dtype=np.intp), []
-    for turn in range(5):
-        signal.setitimer(signal.ITIMER_REAL, 0.005 + 0.012 * turn)
-        due = time.perf_counter() + 0.005 + 0.012 * turn
-        with pytest.raises(KeyboardInterrupt):
-            _sgd.shuffle(order, turn)
-        delays.append(alarm[-1] - due)
+def test_a_shuffle_hears_ctrl_c(seconds_to_hear: Callable[..., float]) -> None:
+    order = np.empty(20_000_000, dtype=np.intp)
+    delays = [seconds_to_hear(0.005 + 0.012 * turn, _sgd.shuffle, order, turn) for turn in range(5)]
     assert np.median(delays) < 0.05
 
 

@@ -87,3 +87,31 @@ def test_a_shift_of_the_wrong_kind_is_refused() -> None:
     for shift in (np.zeros(2), np.zeros(3, np.float32), np.zeros((3, 1)), np.zeros(6)[::2]):
         with pytest.raises(ValueError, match="a shift is float64 and has one entry more than there are columns"):
             _moments.short_gram(X, y, 2, shift, False, TINIEST_SQUARES)
+
+
+@by_dtype
+@pytest.mark.parametrize("weights", ["all", "zero at both ends and amid", "integers", "one"])
+@pytest.mark.parametrize("in_double", [False, True])
+def test_few_weighted_rows_are_as_many_of_them(in_double: bool, weights: str, dtype: type) -> None:
+    """The shift and the sums of `SecondMoments`, whose way is a longer one."""
+    rng = np.random.default_rng(0)
+    X, y = (rng.standard_normal(shape).astype(dtype) + 3 for shape in ((40, 5), 40))
+    s = rng.uniform(0.5, 2, 40)
+    if weights == "zero at both ends and amid":
+        s[:7] = s[-5:] = s[18:23] = 0.0
+    elif weights == "integers":
+        s = rng.integers(0, 3, 40).astype(np.float32)
+    elif weights == "one":
+        s = np.eye(40)[11]
+    found = _moments.short_gram(X, y, 5, None, in_double, TINIEST_SQUARES, s)
+    if weights == "one":    # squares of one row about itself are none
+        assert found is None
+        return
+    expected = fg.Moments(5, dtype=np.float64 if in_double else None).sum(X, y, s, None)
+    assert found[0] == expected[0]
+    assert found[3] == expected[3]
+    np.testing.assert_array_equal(found[1], expected[1])
+    np.testing.assert_allclose(found[2], expected[2], rtol=1e-15)
+    for other in (s[:-1], s[::-1].astype(">f8"), list(s), s[:, None]):
+        assert _moments.short_gram(X, y, 5, None, in_double, TINIEST_SQUARES, other) is None
+    assert _moments.short_gram(X, y, 5, None, in_double, TINIEST_SQUARES, np.zeros(40)) is None

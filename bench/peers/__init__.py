@@ -30,6 +30,7 @@ PEERS = {
     "glum": ("glum_peer", "pip install glum"),
     "PyTorch": ("torch_peer", "see bench/README.md"),
     "PyTorch fused": ("torch_fused_peer", "see bench/README.md"),
+    "autograd": ("autograd_peer", "pip install autograd"),
     "Numba": ("numba_peer", "pip install numba"),
     "JAX": ("jax_peer", "pip install jax"),
     "pure Python": ("reference_peer", "part of fastgd"),

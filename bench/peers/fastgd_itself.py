@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import functions
 import numpy as np
 from cases import UPDATE_RATE, UPDATES
 from contest import Run
@@ -67,6 +68,22 @@ def sgd_epoch_in_stretches(data: Data) -> Run:
     return sgd_epoch(data, max(1, (8 << 10) // row), max(1, (128 << 10) // row))
 
 
+def gradient_of_a_composition(data: Data) -> Run:
+    x, gradient = data.X[:, 0], fg.compile(fg.grad(lambda x: functions.composition(np, x)))
+    return Run(lambda: gradient(x))
+
+
+def textbook_derivative(data: Data) -> Run:
+    x, derivative = float(data.w[0]), fg.compile(fg.derivative(functions.textbook))
+    return Run(lambda: derivative(x))
+
+
+def network_step(data: Data) -> Run:
+    arguments = (*functions.parameters(data), data.X, data.y[:, None])
+    step = fg.compile(fg.value_and_grad(lambda *a: functions.network(np, *a), argnums=(0, 1, 2, 3)))
+    return Run(lambda: step(*arguments), lambda found: np.concatenate([g.ravel() for g in found[1]]))
+
+
 def engine(data: Data) -> Run:
     """A pass over all blocks of X with a kernel that does nothing: what the engine takes for itself."""
     objective = fg.MSE(data.X, data.y, n_threads=data.threads)
@@ -90,5 +107,8 @@ RUNS = {
     "SGD epoch": sgd_epoch,
     "SGD epoch in stretches": sgd_epoch_in_stretches,
     "sparse gradient": gradient,
+    "gradient of a composition": gradient_of_a_composition,
+    "textbook derivative": textbook_derivative,
+    "network step": network_step,
     "engine overhead": engine,
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import functions
 import numpy as np
 import torch
 from cases import UPDATE_RATE, UPDATES
@@ -71,6 +73,31 @@ def sgd_epoch(data: Data) -> Run:
     return Run(call, rows=part.n)
 
 
+def backward(loss: Callable[[], torch.Tensor], leaves: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradient of a number with respect to leaves, forward and backward."""
+    with torch.enable_grad():
+        return list(torch.autograd.grad(loss(), leaves))
+
+
+def gradient_of_a_composition(data: Data) -> Run:
+    x = torch.from_numpy(data.X[:, 0]).requires_grad_()
+    return Run(lambda: backward(lambda: functions.composition(torch, x), [x])[0])
+
+
+def textbook_derivative(data: Data) -> Run:
+    x = torch.tensor(float(data.w[0]), dtype=torch.float64, requires_grad=True)
+    return Run(lambda: backward(lambda: functions.textbook(x), [x])[0])
+
+
+def network_step(data: Data) -> Run:
+    leaves = [torch.from_numpy(p).requires_grad_() for p in functions.parameters(data)]
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y[:, None])
+    return Run(
+        lambda: backward(lambda: functions.network(torch, *leaves, X, y), leaves),
+        lambda found: torch.cat([g.ravel() for g in found]).numpy(),
+    )
+
+
 def sparse_gradient(data: Data) -> Run:
     """The transpose is made ready beforehand, as for SciPy."""
     y, w = torch.from_numpy(data.y), torch.from_numpy(data.w)
@@ -96,4 +123,7 @@ RUNS = {
     "moments": moments,
     "SGD epoch": sgd_epoch,
     "sparse gradient": sparse_gradient,
+    "gradient of a composition": gradient_of_a_composition,
+    "textbook derivative": textbook_derivative,
+    "network step": network_step,
 }

@@ -47,7 +47,7 @@ def choose(cap: str | None) -> str:
 
 def use(level: str) -> None:
     """Run every kernel at this level from now on."""
-    from fastgd import _exact, _moments, _mse, _saga, _sgd, _sparse, _updates
+    from fastgd import _exact, _moments, _mse, _plain_sgd, _saga, _sgd, _sparse, _tape, _updates
 
     mse = importlib.import_module(_module("mse", level)).table
     _mse.use(mse)
@@ -57,6 +57,8 @@ def use(level: str) -> None:
     _sgd.use(importlib.import_module(_module("sgd", level)).table)
     _saga.use(importlib.import_module(_module("saga", level)).table)
     _updates.use(importlib.import_module(_module("updates", level)).table)
+    _tape.use(importlib.import_module(_module("elementary", level)).table)
+    _plain_sgd.use(importlib.import_module(_module("plain_sgd", level)).table)
     global current
     current = level
 

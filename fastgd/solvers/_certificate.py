@@ -17,7 +17,11 @@ beside them may yet be all that y varies.
 With a penalty l1 |w|_1, g is the shortest subgradient of F.
 
 No gradient can be computed better than the rounding of its residuals allows; `noise` estimates that level, and a
-gradient below it counts as zero.
+gradient below it counts as zero. It is eps times the reach |X|_F |w| + |y| about zero, over |r|: as if all rows were
+off the same way, which they are not. Where it is high (float32 columns whose means are 10^3 deviations) a solver may
+yet be far from the optimum when it meets it. A cosine of c with each of the columns leaves about (d + 1) c^2 of the
+loss to be gained, where they have little to do with each other; so `noise` is no higher than what leaves EXCESS of it.
+Who cannot come as near has not converged, and says so.
 """
 
 from __future__ import annotations
@@ -31,6 +35,11 @@ __all__ = ["Geometry", "judge", "length", "shortest"]
 EPS = {np.dtype(dtype): float(np.finfo(dtype).eps) for dtype in (np.float32, np.float64)}
 #: Of the squares of a column about zero, the share that those about its mean must exceed: its rounding.
 CONSTANT = 16 * EPS[np.dtype(np.float64)] ** 2
+#: Share of the loss that a gradient at the level of rounding may leave.
+EXCESS = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-8}
+#: What the rounding of float32 rows may be, averaged over them, of the residual, and so about of the loss; above,
+#: passes are made in double.
+HIDDEN = 6e-6
 #: Deviations that a column without an intercept is at most counted for beside its residual.
 FAR = 1e3
 
@@ -86,6 +95,24 @@ class Geometry:
         else:
             self.inverse_lengths = np.divide(1.0, self.lengths, out=np.zeros(len(lengths) - 1), where=self.lengths > 0)
         self.eps = EPS[dtype]
+        self.excess = math.sqrt(EXCESS[dtype] / len(means))
+        self.reaches, self.y_reach = self.raw_lengths, self.raw_y_length
+        self.in_double = False
+
+    def reach(self, w: np.ndarray) -> float:
+        """What residuals are the differences of: eps times this is their rounding, in length."""
+        return length(self.reaches * w[: len(self.lengths)]) + self.y_reach
+
+    def is_rough(self, w: np.ndarray, loss: float, n: int) -> bool:
+        """Whether the rounding of n float32 rows counts: errors of different rows average out."""
+        if self.eps <= EPS[np.dtype(np.float64)]:
+            return False
+        return self.eps * self.reach(w) > HIDDEN * math.sqrt(n * loss * self.weight)
+
+    def know_double(self) -> None:
+        """From now on, passes are made in double: what is rounded are the coefficients, not the residuals."""
+        self.in_double = True
+        self.reaches, self.y_reach = self.lengths, EPS[np.dtype(np.float64)] / self.eps * self.raw_y_length
 
     def split(self, grad: np.ndarray) -> tuple[np.ndarray, float]:
         """The gradient with respect to w, columns centred, and to the intercept; the latter 0 if none is fitted."""
@@ -107,15 +134,16 @@ class Geometry:
         plain = self.l2 == self.l1 == 0
         penalty = 0.0 if plain else self.l2 * float(coef.dot(coef)) + self.l1 * float(np.abs(coef).sum())
         residual = math.sqrt(max(loss - penalty, 0.0) * self.weight)
-        reach = length(self.raw_lengths * coef) + self.raw_y_length
-        if plain and residual <= 8 * self.eps * reach:
+        reach = self.reach(w)
+        if plain and residual <= 4 * self.eps * reach:
             return 0.0, 0.0
         slope, intercept = self.split(grad)
         cosines = shortest(coef, slope, self.l1) * self.inverse_lengths
         cosines *= self.weight / 2
         total = math.hypot(length(cosines), intercept * math.sqrt(self.weight) / 2)
         optimality = total / math.sqrt(len(grad)) / residual if residual > 0 else math.inf if total > 0 else 0.0
-        noise = self.eps * reach / residual if residual > 0 else math.inf
+        rounding = min(self.eps * reach, self.excess * math.sqrt(max(loss, 0.0) * self.weight))
+        noise = rounding / residual if residual > 0 else math.inf
         if plain:
             spread = math.sqrt(len(coef)) * length(self.counted * coef) + self.y_counted
             optimality = min(optimality, residual / spread if spread > 0 else math.inf)

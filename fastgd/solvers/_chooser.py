@@ -5,6 +5,9 @@ beforehand. That of conjugate gradients is one pass over X an iteration, and the
 square root of the condition number, which nothing tells before they have begun: EXPECTED_ITERATIONS of them are
 allowed for. If they turn out to be more than the moments would have cost, `cg` hands over to these.
 
+Where the moments take the time of many passes (dense float64 rows of some 600 columns and more), conjugate gradients
+are tried before them: the first five iterations tell how fast they converge, and so which of the two is sooner done.
+
 With a penalty l1 it is accelerated proximal gradient descent in any case.
 """
 
@@ -16,7 +19,7 @@ from typing import NamedTuple
 from fastgd._csr import CSR
 from fastgd.objective import MSE
 from fastgd.solvers import cg, fista, gd, moments, saga, sgd
-from fastgd.solvers._costs import MOMENTS_BYTES, moments_bytes, moments_seconds, pass_seconds
+from fastgd.solvers._costs import MOMENTS_BYTES, moments_bytes, moments_seconds, pass_seconds, worth_a_trial
 from fastgd.solvers._interface import Solver
 
 __all__ = ["SOLVERS", "Choice", "choose"]
@@ -30,10 +33,11 @@ class Method(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A solver by its name, and why it was taken, in one line."""
+    """A solver by its name, why it was taken, in one line, and whether it is a trial before the moments are formed."""
 
     solver: str
     reason: str
+    trial: bool = False
 
 
 SOLVERS: dict[str, Method] = {
@@ -49,13 +53,24 @@ SOLVERS: dict[str, Method] = {
 EXPECTED_ITERATIONS = 300
 
 
-def choose(objective: MSE, l1: float = 0.0) -> Choice:
-    """The cheapest of the exact solvers for this objective."""
+def choose(objective: MSE, l1: float = 0.0, *, may_try: bool = False) -> Choice:
+    """The cheapest of the exact solvers for this objective.
+
+    Parameters
+    ----------
+    objective : MSE
+    l1 : float
+    may_try : bool
+        Whether conjugate gradients may be tried first, as nobody is to see each iterate or has more targets.
+    """
     if l1 > 0:
         return Choice("fista", "of the exact methods the one for a penalty l1")
-    return cheaper(
+    choice = cheaper(
         moments_seconds(objective), pass_seconds(objective), moments_bytes(objective), isinstance(objective.X, CSR)
     )
+    if may_try and choice.solver == "moments" and worth_a_trial(objective):
+        return Choice("cg", f"tried before the second moments; {choice.reason}", trial=True)
+    return choice
 
 
 @lru_cache(maxsize=64)

@@ -20,7 +20,16 @@ import numpy as np
 from fastgd._csr import CSR
 from fastgd.objective import MSE
 
-__all__ = ["DUAL_ROWS", "MOMENTS_BYTES", "moments_bytes", "moments_seconds", "pass_seconds"]
+__all__ = [
+    "DUAL_ROWS",
+    "MOMENTS_BYTES",
+    "clear",
+    "descent_seconds",
+    "moments_bytes",
+    "moments_seconds",
+    "pass_seconds",
+    "worth_a_trial",
+]
 
 #: Bytes of dense X that a pass reads in a second.
 BANDWIDTH = 20e9
@@ -30,12 +39,26 @@ SPARSE_ENTRY = 1.7e-9
 CALL = 20e-6
 #: Multiplications and additions of moments in a second.
 FLOPS = {np.dtype(np.float32): 90e9, np.dtype(np.float64): 45e9}
+#: Columns from which on, and so many rows for each, those of float64 rows are products in float32, and their rate.
+CLEAR_COLUMNS = 512
+CLEAR_ROWS_PER_COLUMN = 8
+CLEAR_FLOPS = 75e9
 #: Time of the eigenvectors of a matrix of order d over that of d^3 such flops in float64.
 EIGEN = 7
 #: With no more rows than this, and fewer than columns, moments are those of the rows.
 DUAL_ROWS = 4096
 #: Bytes of the Gram matrix and its factor beyond which the moments are not formed.
 MOMENTS_BYTES = 1 << 32
+#: Passes for the time of which, and more, of the moments conjugate gradients are tried first; and rows for each column
+#: from which on columns that have nothing to do with each other have a condition number below 9.
+TRIAL_PASSES, TRIAL_ROWS = 32, 4
+#: Seconds of a step of gradient descent besides its pass; of one through the moments, and of each entry of the Hessian
+#: in it; of one in the eigenbasis, for each column.
+STEP, RECURRENCE_STEP, RECURRENCE_ENTRY, EIGENBASIS_COLUMN = 25e-6, 0.5e-6, 0.4e-9, 5e-9
+#: Setting up the one and the other: of the latter in any case, and for each entry of the Hessian times its order.
+RECURRENCE, EIGENBASIS, EIGENBASIS_ENTRY = 1e-3, 2e-3, 1e-9
+#: Passes that a descent through the moments takes to check itself.
+CHECKS = 12
 
 
 def pass_seconds(objective: MSE) -> float:
@@ -52,13 +75,43 @@ def moments_seconds(objective: MSE) -> float:
         products, factor = n * n * d, float(n**3)
     else:
         products, factor = n * d * d, EIGEN * d**3 if n <= d else d**3 / 3
-    return products / FLOPS[objective.dtype] + factor / FLOPS[np.dtype(np.float64)] + 2 * pass_seconds(objective)
+    rate = CLEAR_FLOPS if clear(objective) else FLOPS[objective.dtype]
+    return products / rate + factor / FLOPS[np.dtype(np.float64)] + 2 * pass_seconds(objective)
+
+
+def descent_seconds(objective: MSE, steps: int) -> dict[str, float]:
+    """So many steps of gradient descent: by passes, through the moments, and in their eigenbasis."""
+    (n, d), one = objective.X.shape, pass_seconds(objective)
+    moments = CALL + n * d * d / FLOPS[np.dtype(np.float64)]
+    return {
+        "passes": steps * (STEP + one),
+        "recurrence": moments + RECURRENCE + CHECKS * one + steps * (RECURRENCE_STEP + RECURRENCE_ENTRY * d * d),
+        "eigenbasis": moments + EIGENBASIS + EIGENBASIS_ENTRY * d**3 + 2 * one + steps * EIGENBASIS_COLUMN * d,
+    }
+
+
+def worth_a_trial(objective: MSE) -> bool:
+    """Whether a few passes that tell how conjugate gradients converge are little beside the moments, and may save them.
+
+    Of float32 rows the moments have digits that passes have not.
+    """
+    n, d = objective.X.shape
+    if isinstance(objective.X, CSR) or objective.dtype != np.float64 or n < TRIAL_ROWS * d:
+        return False
+    return moments_seconds(objective) > TRIAL_PASSES * pass_seconds(objective)
 
 
 def moments_bytes(objective: MSE) -> int:
     """The Gram matrix, its scaled copy and its factor, in double."""
     n, d = objective.X.shape
     return 3 * 8 * (n if dual(n, d) else d) ** 2
+
+
+def clear(objective: MSE) -> bool:
+    """Whether float64 columns are first multiplied in float32."""
+    n, d = objective.X.shape
+    wide = d > CLEAR_COLUMNS and n >= CLEAR_ROWS_PER_COLUMN * d
+    return wide and objective.dtype == np.float64 and not isinstance(objective.X, CSR)
 
 
 def dual(n: int, d: int) -> bool:

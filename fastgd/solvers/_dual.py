@@ -109,11 +109,15 @@ class RowEquations:
     def geometry(self, objective: MSE) -> Geometry:
         """Lengths and means of the columns and of this objective's targets."""
         y = np.asarray(objective.y, np.float64)
-        y_shift = float(self.root**2 @ y) / self.weight if objective.fit_intercept else 0.0
-        target = self.root * (y - y_shift)
-        shift = np.append(self.products.shift, y_shift)
-        sums = np.append(self.products.sums, [self.root @ target, self.weight])
-        squares = np.append(self.products.squares, [target @ target, self.weight])
+        with np.errstate(over="ignore", invalid="ignore"):  # looked at below
+            y_shift = float(self.root**2 @ y) / self.weight if objective.fit_intercept else 0.0
+            target = self.root * (y - y_shift)
+            shift = np.append(self.products.shift, y_shift)
+            sums = np.append(self.products.sums, [self.root @ target, self.weight])
+            squares = np.append(self.products.squares, [target @ target, self.weight])
+        if not np.isfinite(squares).all():
+            validate.refuse_nonfinite(X=objective.X, y=objective.y, sample_weight=objective.sample_weight)
+            raise OverflowError("the squares of X or y overflow; scale the data down")
         refuse_underflow(objective.X, objective.y, objective.sample_weight, shift, squares)
         return Geometry(
             shift, sums, squares, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype

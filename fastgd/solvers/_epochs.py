@@ -8,9 +8,10 @@ made piece by piece, so that it takes little memory beside narrow rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,11 +35,15 @@ CACHED = 1 << 24
 STRETCH = 1 << 13
 WINDOW = 1 << 17
 #: Rows whose order is made at once: few enough that the memory is used again.
-ORDERED = 1 << 14
+ORDERED = 1 << 15
 #: Pairs of rows that show whether neighbours are alike.
 PAIRS = 512
+#: The least number of rows of one step while it falls, and what part of the rows before them they are beyond it.
+SPAN, SPANS = 256, 2
 #: Terms of `_saga.run` that stand beside the rows' weights.
 WEIGHED = frozenset({"l1", "l2", "drift", "intercept_drift"})
+
+Sequence_ = TypeVar("Sequence_", list[Any], np.ndarray)
 
 
 @dataclass
@@ -123,6 +128,7 @@ class Epochs:
         self.objective, self.targets, self.batch_size = objective, targets, batch_size
         self.weight = weight / len(objective.X)
         self.random = np.random.Generator(np.random.PCG64(seed))
+        self.backwards, self.before = False, self.random.bit_generator.state
         self.neighbours_alike = len(objective.X) > ORDERED and neighbours_alike(objective)
         self.whole: Native | None = None
         if all(isinstance(block, (RowBlock, SparseBlock)) for block in objective.blocks):
@@ -135,9 +141,12 @@ class Epochs:
             for order in self.orders():
                 yield self.whole, order
             return
-        for place in self.random.permutation(len(self.objective.blocks)):
-            for piece in self.objective.blocks[place].pieces():
-                yield self.without_targets(piece), self.shuffled(len(piece))
+        blocks = self.objective.blocks
+        places, seeds = self.random.permutation(len(blocks)), self.seeds(len(blocks))
+        for place, seed in in_turn(list(zip(places, seeds, strict=True)), self.backwards):
+            for k, piece in enumerate(blocks[place].pieces()):
+                order = self.shuffled(len(piece), int(seed) + k)
+                yield self.without_targets(piece), in_turn(order, self.backwards)
 
     def without_targets(self, piece: Native) -> Native:
         if self.targets:
@@ -146,30 +155,47 @@ class Epochs:
             return SparseBlock(piece.X, None, piece.s)
         return RowBlock(piece.X, None, piece.s)
 
-    def shuffled(self, size: int, stretch: int = 1, window: int = 1) -> np.ndarray:
+    def seeds(self, count: int) -> np.ndarray:
+        return self.random.integers(2**63, size=count)
+
+    def shuffled(self, size: int, seed: int) -> np.ndarray:
         order = np.empty(size, np.intp)
-        _sgd.shuffle(order, int(self.random.integers(2**63)), stretch, window)
+        _sgd.shuffle(order, seed)
         return order
+
+    def turn(self, *, back: bool) -> None:
+        """Let the next epoch have an order of its own, or that of the one before, backwards."""
+        if back:
+            self.random.bit_generator.state = self.before
+        self.backwards, self.before = back, self.random.bit_generator.state
 
     def orders(self) -> Iterator[np.ndarray]:
         """Pieces of an order of all rows."""
         n, row_bytes = len(self.objective.X), max(1, self.objective.X.nbytes // len(self.objective.X))
         if n * row_bytes <= CACHED or n <= max(ORDERED, self.batch_size) or self.neighbours_alike:
-            yield self.shuffled(n)
+            yield in_turn(self.shuffled(n, int(self.seeds(1)[0])), self.backwards)
             return
         stretch, window = max(1, STRETCH // row_bytes), max(1, WINDOW // row_bytes)
-        starts = self.shuffled(-(-n // stretch)) * stretch
+        starts = self.shuffled(-(-n // stretch), int(self.seeds(1)[0])) * stretch
         together = max(ORDERED, self.batch_size) // stretch + 1
-        rest = np.empty(0, np.intp)
-        for first in range(0, len(starts), together):
-            rows = (starts[first : first + together, None] + np.arange(stretch)).ravel()
-            rows = rows[rows < n]
-            rows = rows[self.shuffled(len(rows), stretch, window)]
+        pieces = [starts[first : first + together] for first in range(0, len(starts), together)]
+        rest, left = np.empty(0, np.intp), len(pieces)
+        for piece, seed in in_turn(list(zip(pieces, self.seeds(len(pieces)), strict=True)), self.backwards):
+            rows = (piece[:, None] + np.arange(stretch)).ravel()
+            rows = rows[rows < n] if piece.max() + stretch > n else rows
+            _sgd.shuffle_within(rows, int(seed), window)
+            rows = in_turn(rows, self.backwards)
             rows = np.concatenate([rest, rows]) if len(rest) else rows
-            ready = len(rows) if first + together >= len(starts) else len(rows) // self.batch_size * self.batch_size
+            left -= 1
+            ready = len(rows) // self.batch_size * self.batch_size if left else len(rows)
             rest = rows[ready:]
             if ready:
                 yield rows[:ready]
+
+
+def in_turn(values: Sequence_, backwards: bool) -> Sequence_:
+    """A list or a vector, or its reverse, in memory of its own."""
+    return values[::-1].copy() if backwards else values
 
 
 def neighbours_alike(objective: MSE) -> bool:
@@ -192,24 +218,37 @@ def sampled_rows(objective: MSE, places: np.ndarray) -> np.ndarray:
 
 
 def run_epoch(
-    epochs: Epochs, state: _saga.State, metric: Metric, rate: float, *, average_from: int = -1, **terms: Any
+    epochs: Epochs, state: _saga.State, metric: Metric, rate: float, *, fall: float = float("inf"),
+    average_from: int = -1, **terms: Any,
 ) -> bool:
     """Update the state by all rows; with those from place `average_from` on, if that is not negative, averaged.
 
-    The rate and the other terms of the objective are those of rows whose weights have a mean of one. Returns whether
-    the parameters are finite.
+    The rate and the other terms of the objective are those of rows whose weights have a mean of one. After k rows the
+    rate is rate / sqrt(1 + k / fall). Returns whether the parameters are finite.
     """
-    objective, at = epochs.objective, 0
+    objective, at, batch = epochs.objective, 0, epochs.batch_size
     weight = epochs.weight
     terms = {name: value * weight if name in WEIGHED else value for name, value in terms.items()}
     for block, order in epochs:
-        start = max(0, average_from - at) // epochs.batch_size * epochs.batch_size if average_from >= 0 else -1
-        _saga.run(
-            block, state, order, rate / weight, metric.factors, means=metric.means, batch_size=epochs.batch_size,
-            intercept_step=float(objective.fit_intercept), average_from=start, **terms,
-        )
+        for begin, end in spans(at, len(order), batch) if fall < float("inf") else [(0, len(order))]:
+            start = max(0, average_from - at - begin) // batch * batch if average_from >= 0 else -1
+            now = rate / math.sqrt(1 + (at + (begin + end) / 2) / fall)
+            _saga.run(
+                block, state, order[begin:end], now / weight, metric.factors, means=metric.means, batch_size=batch,
+                intercept_step=float(objective.fit_intercept), average_from=start, **terms,
+            )
         at += len(order)
     return bool(np.isfinite(state.coef).all() and np.isfinite(state.intercept))
+
+
+def spans(at: int, count: int, batch: int) -> Iterator[tuple[int, int]]:
+    """Runs of whole batches, longer and longer, of so many rows after `at` others."""
+    begin = 0
+    while begin < count:
+        end = begin + max(SPAN, (at + begin) // SPANS) // batch * batch
+        end = min(max(end, begin + batch), count)
+        yield begin, end
+        begin = end
 
 
 def diverged(monitor: Monitor, loss: float) -> bool:

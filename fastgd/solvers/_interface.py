@@ -26,7 +26,9 @@ class Options:
     `lr` is a step size, or the name of a rule that finds one: "auto", "backtracking", "bb". `w0` are the first
     parameters, float64, the intercept last if one is fitted. `l1` is not part of the objective, which is smooth:
     solvers that can, add l1 |w|_1 to what it gives. Those from `batch_size` on are for stochastic solvers. `shared` is
-    for what a solver keeps from one target for the next ones of the same X, None where there is one target.
+    for what a solver keeps from one target for the next ones of the same X, None where there is one target. A `trial`
+    of conjugate gradients goes on to more digits than asked for, as moments would, and leaves the fit to these if they
+    are sooner done.
     """
 
     w0: np.ndarray
@@ -42,6 +44,7 @@ class Options:
     average: bool = True
     random_state: int = 0
     shared: dict[str, Any] | None = None
+    trial: bool = False
 
 
 Solver = Callable[[MSE, Options, Monitor], Outcome]

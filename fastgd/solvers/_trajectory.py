@@ -26,7 +26,7 @@ from fastgd.solvers._certificate import Geometry
 from fastgd.solvers._scaling import Coordinates
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
 
-__all__ = ["Landing", "Spectrum", "Trajectory"]
+__all__ = ["Landing", "Point", "Spectrum", "Trajectory"]
 
 EPS = float(np.finfo(np.float64).eps)
 #: Epochs between tabulated states, and the number of such blocks that are computed together, at most.
@@ -42,6 +42,16 @@ DIFFERENCE = 1e-4
 NEGLIGIBLE, NOTHING = 1e-24, 1e-140
 #: Iterates whose optimality is computed together.
 BATCH = 4096
+
+
+class Point(NamedTuple):
+    """An iterate: coordinates in a frame and the gradient by them; parameters, loss and the gradient by those."""
+
+    u: np.ndarray
+    slope: np.ndarray
+    w: np.ndarray
+    loss: float
+    grad: np.ndarray
 
 
 class Spectrum:
@@ -128,12 +138,12 @@ class Spectrum:
         rows = self.vectors.T
         return np.array([self.coordinates.parameters(row) for row in rows]) if self.standardised else rows
 
-    def gap_bound(self, grad: np.ndarray, loss: float) -> float:
+    def gap_bound(self, point: Point) -> float:
         """F - F* <= |grad|^2 / 2λmin, and the rounding of F; NaN where λmin is not known to some digits."""
         least, blur = float(self.values[0]), float(self.blur[0])
         if least <= 1000 * blur:
             return float("nan")
-        return float(np.sum(self.gradient(grad) ** 2) / (2 * (least - blur))) + 4 * EPS * loss
+        return float(np.sum(self.gradient(point.grad) ** 2) / (2 * (least - blur))) + 4 * EPS * point.loss
 
 
 class Landing(NamedTuple):
@@ -380,12 +390,13 @@ def measure(
     reach = np.linalg.norm(geometry.raw_lengths * coef, axis=1) + geometry.raw_y_length
     spread = np.sqrt(coef.shape[1]) * np.linalg.norm(geometry.counted * coef, axis=1) + geometry.y_counted
     with np.errstate(divide="ignore", invalid="ignore"):
-        noise = geometry.eps * reach / residual
+        most = geometry.excess * np.sqrt(np.maximum(loss, 0.0) * geometry.weight)
+        noise = np.where(residual > 0, np.minimum(geometry.eps * reach, most) / residual, np.inf)
         cosine = lengths * np.sqrt(geometry.weight / w.shape[1]) / (2 * residual)
         optimality = np.where(lengths > 0, cosine, 0.0)
         relative = np.where(spread > 0, residual / spread, np.inf)
     if plain:
-        exact = residual <= 8 * geometry.eps * reach
+        exact = residual <= 4 * geometry.eps * reach
         noise, optimality = np.where(exact, 0.0, noise), np.where(exact, 0.0, np.minimum(optimality, relative))
     return optimality, noise, relative
 

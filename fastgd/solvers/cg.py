@@ -21,6 +21,9 @@ w, in the units there are.)
 The a and the factors of p make up a tridiagonal matrix whose eigenvalues, the Ritz values, lie among those of H. They
 tell the condition number, and it how many iterations are to come (Golub and Van Loan, Matrix Computations, 4th ed.,
 section 11.3.4); where the second moments are cheaper than those, they finish the fit.
+
+So they do in a trial (`_chooser`), which looks earlier and takes the larger of the estimates. It takes more than the
+least that is asked for, to leave about as many digits as the moments would have.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ import numpy as np
 
 from fastgd.objective import MSE
 from fastgd.solvers import moments
-from fastgd.solvers._certificate import Geometry
+from fastgd.solvers._certificate import Geometry, judge
 from fastgd.solvers._costs import MOMENTS_BYTES, moments_bytes, moments_seconds, pass_seconds
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
@@ -57,6 +60,9 @@ STALLED = 3
 RITZ = 200
 #: Iterations that are not worth handing over for.
 FEW = 100
+#: Iterations of a trial after which, and after so many more each time, it is asked whether to hand over; the part of
+#: the tolerance that ends it, and the part that it must have met where rounding does.
+LOOK, DIGITS, ENOUGH = 5, 1e-4, 1e-2
 
 
 class Jacobi(Coordinates):
@@ -109,7 +115,7 @@ class Descent:
         square, slope, curvature = float(self.g @ self.g), float(self.g @ self.p), float(self.p @ image)
         # Less than rounding makes of a direction in which F is flat is none: a step would lead anywhere.
         self.flat = not curvature > FLAT * self.eps * float(self.p @ self.p)
-        self.flat = self.flat or self.loss - slope**2 / curvature / 2 < -self.rounding_of_carried_loss()
+        self.flat = self.flat or self.loss - slope / curvature * slope / 2 < -self.rounding_of_carried_loss()
         step = 0.0 if self.flat else -slope / curvature
         self.u += step * self.p
         self.g = self.g + step * image
@@ -146,7 +152,7 @@ class Descent:
     def rounding_of_loss(self) -> float:
         """What rounding the predictions makes of a loss of nothing."""
         geometry = self.coordinates.geometry
-        return (8 * self.eps * geometry.raw_y_length) ** 2 / geometry.weight
+        return float(np.square(8 * self.eps * geometry.raw_y_length / np.sqrt(geometry.weight)))
 
     def rounding_of_carried_loss(self) -> float:
         """What rounding makes of a loss of nothing that was carried on from an exact one."""
@@ -200,6 +206,8 @@ class Descent:
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Descend along conjugate directions, each iteration one pass over X."""
+    if options.trial:
+        monitor.tol = options.tol * DIGITS
     descent = Descent(objective, Jacobi(monitor.geometry), options.w0)
     while True:
         reason = monitor.see(descent.w, descent.loss, descent.gradient())
@@ -213,6 +221,11 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         if reason:
             break
         descent.step()
+    if options.trial:
+        if not monitor.optimality <= ENOUGH * options.tol:
+            return hand_over(descent, options, monitor)
+        monitor.tol = options.tol
+        monitor.converged, reason = judge(options.tol, monitor.optimality, monitor.noise)
     reason += in_words(descent)
     return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound())
 
@@ -229,36 +242,41 @@ def in_words(descent: Descent) -> str:
 def worth_handing_over(descent: Descent, options: Options, monitor: Monitor) -> bool:
     """Whether the second moments would finish sooner: asked at the 16th iteration and whenever twice as many are done.
 
-    Not where every iterate is to be seen, or made: with a callback, a validation set, or tol = 0.
+    Not where every iterate is to be seen, or made: with a callback, a validation set, or tol = 0. In a trial sooner.
     """
     done = monitor.n_iter
+    if options.trial:
+        if done == 0 or done % LOOK:
+            return False
+        expected = float(np.nanmax(iterations_left(descent, monitor)[:2]))
+        return moments_seconds(descent.objective) < expected * pass_seconds(descent.objective)
     if done < 16 or done & (done - 1) or options.tol == 0 or not monitor.plain:
         return False
     objective = descent.objective
-    left = min(iterations_left(descent, options, monitor), options.max_iter - done)
+    left = min(float(np.nanmin(iterations_left(descent, monitor))), options.max_iter - done)
     cheaper = moments_seconds(objective) < left * pass_seconds(objective)
     return left > FEW and cheaper and moments_bytes(objective) <= MOMENTS_BYTES
 
 
-def iterations_left(descent: Descent, options: Options, monitor: Monitor) -> float:
-    """The least that the condition number, the rate since half as many and the rank say.
+def iterations_left(descent: Descent, monitor: Monitor) -> tuple[float, float, float]:
+    """What the condition number, the rate since half as many and the rank say.
 
     The error falls by 2 ((sqrt(κ) - 1) / (sqrt(κ) + 1))^k or faster, about 2 exp(-2k / sqrt(κ)); in exact arithmetic it
     is zero after as many iterations as H has different eigenvalues, in floating point after some times as many.
     """
     norms, done = monitor.history.grad_norm, monitor.n_iter
     condition = descent.condition()
-    by_condition = np.sqrt(condition) / 2 * np.log(2 * monitor.optimality / options.tol)
+    by_condition = np.sqrt(condition) / 2 * np.log(2 * monitor.optimality / monitor.tol)
     gained = np.log(max(norms[done // 2], 1e-300) / max(norms[-1], 1e-300))
-    by_rate = np.log(monitor.optimality / options.tol) * (done / 2) / gained if gained > 0 else np.inf
+    by_rate = np.log(monitor.optimality / monitor.tol) * (done / 2) / gained if gained > 0 else np.inf
     n, d = descent.objective.X.shape
     by_rank = 3 * (d if descent.objective.l2 > 0 else min(n, d)) - done
-    return float(np.nanmin([by_condition, by_rate, by_rank if by_rank > 0 else np.inf]))
+    return float(by_condition), float(by_rate), float(by_rank if by_rank > 0 else np.inf)
 
 
 def hand_over(descent: Descent, options: Options, monitor: Monitor) -> Outcome:
     """Let the second moments finish the fit, from where it is."""
-    done = monitor.n_iter
+    done, monitor.tol = monitor.n_iter, options.tol
     monitor.history.drop_last()     # the moments show it again, as their start
     outcome = moments.solve(descent.objective, dataclasses.replace(options, w0=descent.w), monitor)
     reason = f"{outcome.stop_reason}; conjugate gradients handed over after {done} iterations{in_words(descent)}"

@@ -13,42 +13,40 @@ where the latter needs no second pass: F is quadratic, so that the gradient ahea
 to w, is grad F(w) + m (grad F(w) - grad F(w')). On a direction with eigenvalue λ the first contracts for
 lr λ < 2 (1 + m), the second for lr λ < 2 (1 + m) / (1 + 2 m).
 
-Where many iterations are asked for and only the history looks at them, they are found through the second moments
-(`_trajectory`): the same trajectory, without a pass for each.
+Where many iterations are asked for and only the history looks at them, they are found through the second moments: the
+same trajectory without a pass for each, step by step (`_recurrence`), or in the eigenbasis (`_trajectory`).
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from fastgd._csr import CSR
 from fastgd.objective import MSE, SecondMoments
+from fastgd.solvers._certificate import Geometry
+from fastgd.solvers._costs import descent_seconds
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor, divergence
+from fastgd.solvers._recurrence import ACCURATE, Motion, Pace, Recurrence, Stretch
 from fastgd.solvers._scaling import Coordinates
-from fastgd.solvers._trajectory import Spectrum, Trajectory
+from fastgd.solvers._trajectory import Point, Spectrum, Trajectory
 
 __all__ = ["USES", "solve"]
 
 #: Options of `fit` that it has a use for.
 USES = frozenset({"lr", "momentum", "nesterov"})
 
-#: Of an element of dense rows, the nanoseconds in a pass and those in the second moments, for each column (measured).
-PASS_NS, MOMENTS_NS = 0.5, 0.04
-#: Time of an entry of sparse rows over that of an element of dense ones, in a pass.
-SPARSE_ENTRY = 4
-#: Of an iteration whatever the data, and of setting up the trajectory; of each entry of the Hessian cubed.
-STEP_NS, TRAJECTORY_NS, EIGEN_NS = 25_000, 2_000_000, 1.0
 #: Iterations that a fit with a tolerance is taken to need.
 EXPECTED_ITERATIONS = 300
-#: Features beyond which the Hessian and its eigenvectors are not formed.
+#: Features beyond which the Hessian is not formed.
 MOST_FEATURES = 4096
-#: How well the trajectory must agree with a pass at its end.
+#: How well the trajectory in the eigenbasis must agree with a pass at its end.
 AGREEMENT = 1e-9
+#: Steps of the first stretch, and by which factor stretches become longer and shorter.
+FIRST_STRETCH, FACTOR = 64, 4
 #: Relative precision of λmax by the Lanczos process, so that the step is the one that the eigenvalues give.
 PRECISE = 1e-6
 #: Share of the decrease that the slope promises with which Armijo's search is content, and the factor that cuts a step.
@@ -65,39 +63,45 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     DivergenceError
         If lr is not below its limit, before the first step; or if the loss should pass 10^3 times its start.
     """
-    spectrum = None
-    if worth_a_spectrum(objective, options, monitor):
-        spectrum = spectrum_of(objective, standardised=options.lr == "auto")
+    spectrum, recurrence = None, None
+    way = cheapest_way(objective, options, monitor)
+    standardised = isinstance(options.lr, str)
+    if way != "passes":
+        moments = moments_of(objective)
         monitor.extra_passes += 1
-        monitor.geometry = spectrum.geometry
-    frame: Frame = Coordinates(monitor.geometry) if isinstance(options.lr, str) else AsTheyAre()
+        recurrence = Recurrence(moments, objective, standardised=standardised)
+        monitor.geometry = recurrence.geometry
+        if way == "eigenbasis":
+            spectrum = Spectrum(moments, objective, standardised=standardised)
+    frame: Frame = Coordinates(monitor.geometry) if standardised else AsTheyAre()
     if options.lr in SEARCHES:
         return descend(objective, options, monitor, frame, SEARCHES[options.lr]())
-    rule = fixed_step(options, monitor, spectrum.largest if spectrum else largest_eigenvalue(objective, frame))
+    source = spectrum or recurrence
+    rule = fixed_step(options, monitor, source.largest if source else largest_eigenvalue(objective, frame))
     start = shortcut(spectrum, options, monitor, frame, rule) if spectrum else None
-    return descend(objective, options, monitor, frame, rule, start, spectrum)
+    return descend(objective, options, monitor, frame, rule, start, spectrum, recurrence)
 
 
-def worth_a_spectrum(objective: MSE, options: Options, monitor: Monitor) -> bool:
-    """Whether the second moments and their eigenvectors cost less than the passes that they save.
+def cheapest_way(objective: MSE, options: Options, monitor: Monitor) -> str:
+    """In which way the steps take the least time: "passes", "recurrence" or "eigenbasis".
 
-    They serve a fixed step with a fixed momentum, in a fit of which nobody wants to see each iterate.
+    The moments serve a fixed step, in a fit of which nobody wants to see each iterate, and where there are more rows
+    than columns; their eigenbasis a fixed momentum, too.
     """
     n, d = objective.X.shape
-    fixed = options.lr not in SEARCHES and not (options.nesterov and options.momentum == 0)
-    if not fixed or not monitor.plain or n < 2 * d or d > MOST_FEATURES:
-        return False
-    elements = SPARSE_ENTRY * len(objective.X.data) if isinstance(objective.X, CSR) else n * d
+    if options.lr in SEARCHES or not monitor.plain or n <= d or d > MOST_FEATURES:
+        return "passes"
     expected = min(options.max_iter, EXPECTED_ITERATIONS) if options.tol > 0 else options.max_iter
-    by_passes = expected * (STEP_NS + PASS_NS * elements)
-    return TRAJECTORY_NS + MOMENTS_NS * n * d * d + EIGEN_NS * d**3 < by_passes
+    seconds = descent_seconds(objective, expected)
+    if options.nesterov and options.momentum == 0:
+        del seconds["eigenbasis"]
+    return min(seconds, key=seconds.__getitem__)
 
 
-def spectrum_of(objective: MSE, *, standardised: bool) -> Spectrum:
-    """The eigenvectors of the Hessian, from one pass over X."""
+def moments_of(objective: MSE) -> SecondMoments:
+    """The second moments, in double, from one pass over X."""
     moments = SecondMoments(objective.n_features, objective.n_threads, dtype=np.float64)
-    moments.update(objective.X, objective.y, objective.sample_weight)
-    return Spectrum(moments, objective, standardised=standardised)
+    return moments.update(objective.X, objective.y, objective.sample_weight)
 
 
 def largest_eigenvalue(objective: MSE, frame: Frame) -> float:
@@ -136,25 +140,17 @@ def shortcut(
         return None
     landing = trajectory.run(options.max_iter, options.tol)
     point = look_at(spectrum.objective, frame, frame.standardised(landing.w), landing.w)
-    geometry = spectrum.geometry
-    _, noise = geometry.measure(point.w, point.loss, point.grad)
-    reach = geometry.raw_y_length + float(np.linalg.norm(geometry.raw_lengths * point.w[: len(geometry.lengths)]))
-    rounding = (16 * geometry.eps * reach) ** 2 / geometry.weight
-    if not abs(point.loss - landing.losses[-1]) <= (AGREEMENT + 8 * noise) * point.loss + rounding:
+    if not abs(point.loss - landing.losses[-1]) <= AGREEMENT * point.loss + rounding_of(point, spectrum.geometry):
         return None
     monitor.history.extend(landing.losses[:-1], landing.norms[:-1])
     rule.change, rule.before = landing.change, landing.grad_before
     return point
 
 
-class Point(NamedTuple):
-    """An iterate: coordinates in the frame and the gradient by them; parameters, loss and the gradient by those."""
-
-    u: np.ndarray
-    slope: np.ndarray
-    w: np.ndarray
-    loss: float
-    grad: np.ndarray
+def rounding_of(point: Point, geometry: Geometry) -> float:
+    """What a pass may be off, of the loss."""
+    reach = geometry.eps * geometry.reach(point.w) / np.sqrt(geometry.weight)
+    return float(8 * reach * np.sqrt(point.loss) + (16 * reach) ** 2)
 
 
 Look = Callable[[np.ndarray], Point]
@@ -198,6 +194,7 @@ class FixedStep:
         self.lr, self.max_lr, self.momentum, self.nesterov = lr, max_lr, momentum, nesterov
         self.change: np.ndarray | None = None
         self.before: np.ndarray | None = None
+        self.t = 1.0
 
     def advance(self, point: Point, look: Look) -> Point:
         slope = self.ahead(point.slope, self.momentum)
@@ -222,8 +219,6 @@ class Restarted(FixedStep):
     are at an acute angle: as fast as with the momentum that the condition number asks for, without knowing it
     (O'Donoghue and Candes, Adaptive restart for accelerated gradient schemes, 2015, the gradient scheme).
     """
-
-    t = 1.0
 
     def advance(self, point: Point, look: Look) -> Point:
         grown = (1 + np.sqrt(1 + 4 * self.t**2)) / 2
@@ -296,6 +291,53 @@ class BarzilaiBorwein:
 SEARCHES: dict[float | str, Callable[[], Rule]] = {"backtracking": Backtracking, "bb": BarzilaiBorwein}
 
 
+class Stretches:
+    """Steps that are taken many at once, through the moments, as far as passes agree with them.
+
+    Parameters
+    ----------
+    recurrence : Recurrence
+    options : Options
+    monitor : Monitor
+    """
+
+    def __init__(self, recurrence: Recurrence, options: Options, monitor: Monitor) -> None:
+        self.recurrence, self.options, self.monitor = recurrence, options, monitor
+        self.length = FIRST_STRETCH
+
+    def advance(self, point: Point, rule: FixedStep, look: Look) -> Point | None:
+        """Where a stretch ends, the iterates before in the history; nothing if a single step is to be taken."""
+        if rule.change is None or rule.before is None:
+            return None
+        pace = Pace(rule.lr, rule.momentum, rule.nesterov, isinstance(rule, Restarted))
+        while (steps := min(self.length, self.options.max_iter - self.monitor.n_iter)) > 1:
+            motion = Motion(rule.change, rule.before, rule.t)
+            stretch = self.recurrence.follow(point, motion, pace, steps, self.options.tol)
+            if len(stretch.losses) == 1:
+                return None
+            following = look(stretch.u)
+            if self.agree(point, stretch, following, pace):
+                self.monitor.history.extend(stretch.losses[:-1], stretch.norms[:-1])
+                rule.change, rule.before, rule.t = stretch.motion
+                self.length *= FACTOR
+                return following
+            self.length = len(stretch.losses) // FACTOR
+        self.length = max(self.length, FACTOR)
+        return None
+
+    def agree(self, point: Point, stretch: Stretch, following: Point, pace: Pace) -> bool:
+        """Whether a pass finds the loss and the gradient that the stretch ends with.
+
+        A gradient that was off all along has moved the iterates by that, times lr, times 1 / (1 - momentum), at each
+        of the steps, and the loss by the product with the gradient.
+        """
+        inertia = max(1 / (1 - pace.momentum), stretch.motion.t)
+        off = stretch.slope - following.slope
+        moved = pace.lr * inertia * len(stretch.losses) * max(abs(off @ point.slope), abs(off @ following.slope))
+        error = max(abs(stretch.losses[-1] - following.loss), moved) - ACCURATE * following.loss
+        return bool(max(error, stretch.excess) <= rounding_of(following, self.recurrence.geometry))
+
+
 def descend(
     objective: MSE,
     options: Options,
@@ -304,19 +346,23 @@ def descend(
     rule: Rule,
     start: Point | None = None,
     spectrum: Spectrum | None = None,
+    recurrence: Recurrence | None = None,
 ) -> Outcome:
     """Go on from a point until the monitor has a reason to end."""
     def look(u: np.ndarray) -> Point:
         return look_at(objective, frame, u, frame.parameters(u))
 
+    stretches = None if recurrence is None else Stretches(recurrence, options, monitor)
     point = look_at(objective, frame, frame.standardised(options.w0), options.w0) if start is None else start
     while not (reason := monitor.see(point.w, point.loss, point.grad, lr=rule.lr, max_lr=rule.max_lr)):
-        following = rule.advance(point, look)
+        following = stretches.advance(point, rule, look) if stretches and isinstance(rule, FixedStep) else None
+        if following is None:
+            following = rule.advance(point, look)
         if options.tol > 0 and np.array_equal(following.w, point.w):
             reason = "the parameters stopped changing"
             break
         point = following
-    bound = gap_bound(objective, point, spectrum)
+    bound = gap_bound(objective, point, spectrum or recurrence)
     return monitor.outcome(point.w, point.loss, reason, lr=rule.lr, gap_bound=bound)
 
 
@@ -326,15 +372,17 @@ def look_at(objective: MSE, frame: Frame, u: np.ndarray, w: np.ndarray) -> Point
     return Point(u, frame.gradient(grad), w, loss, grad)
 
 
-def gap_bound(objective: MSE, point: Point, spectrum: Spectrum | None) -> float:
+def gap_bound(objective: MSE, point: Point, hessian: Spectrum | Recurrence | None) -> float:
     """F - F* <= |grad F|^2 / 2μ, with μ the least eigenvalue of the Hessian, or 2 l2, which spares an intercept.
+
+    Or what a Newton step would gain, where the Hessian is known but not its eigenvalues.
 
     NaN where neither is known. The former is so tight that it does not hold any more once coefficients are rounded to
     float32, and is left to float64.
     """
     bounds = []
-    if spectrum is not None and objective.dtype == np.float64:
-        bounds.append(spectrum.gap_bound(point.grad, point.loss))
+    if hessian is not None and objective.dtype == np.float64:
+        bounds.append(hessian.gap_bound(point))
     if objective.l2 > 0 and not objective.fit_intercept:
         bounds.append(float(point.grad @ point.grad) / (4 * objective.l2))
     return min((bound for bound in bounds if not np.isnan(bound)), default=float("nan"))

@@ -16,6 +16,8 @@ factored, nothing is concluded from it: G is summed again in double. Otherwise r
 more from each pass, and bounds derived from R are widened by what the blur may hide. Of wide float64 rows, too, where
 products and not memory bound the time: those of columns at unit deviation, of which CLEAR is asked instead.
 
+Where float32 rows are so far from zero that the rounding of a pass counts, passes are made in double, about the shift.
+
 Where the rows are so few that Python's own time is most of a fit's, `_exact` does the same in one call.
 """
 
@@ -32,9 +34,10 @@ from fastgd import _exact, _moments, _sparse
 from fastgd._csr import CSR
 from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
-from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, SecondMoments
+from fastgd.objective import MSE, ROUNDING, TINIEST_SQUARE, TINIEST_SQUARES, SecondMoments
 from fastgd.solvers import _dual
-from fastgd.solvers._certificate import CONSTANT, FAR, Geometry
+from fastgd.solvers._certificate import CONSTANT, EXCESS, FAR, HIDDEN, Geometry
+from fastgd.solvers._costs import clear
 from fastgd.solvers._dual import in_dtype, with_intercept
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import Monitor
@@ -51,10 +54,7 @@ NARROW_ROWS_PER_COLUMN = 2
 BLURRED = 1 / 32
 #: The same where X is float64 and its columns were multiplied in float32: refinement is to reach the digits of float64.
 CLEAR = 1e-3
-#: Columns from which on, and so many rows for each, they are; rows that are multiplied and rounded at once, and rows
-#: that show the columns' deviations.
-CLEAR_COLUMNS = 512
-CLEAR_ROWS_PER_COLUMN = 8
+#: Rows that are then multiplied and rounded at once, and rows that show the columns' deviations.
 CLEAR_PANEL = 2048
 CLEAR_PIECE = 128
 SAMPLE = 256
@@ -69,6 +69,8 @@ MOVED = {np.dtype(np.float32): 4 * float(np.finfo(np.float32).eps), np.dtype(np.
 #: Columns and bytes of X up to which all is done in one compiled call.
 AT_ONCE_COLUMNS = 64
 AT_ONCE_BYTES = 1 << 21
+#: Rows of the Gram matrix that are centred at once.
+STRIP = 128
 #: Rows of X that are turned at once for sharpened moments.
 PANEL_ROWS = 1024
 
@@ -107,7 +109,9 @@ class NormalEquations:
         matrix *= self.scale[:, None]
         if fit_intercept:
             sums = self.scale * gram[-1, :d]
-            matrix -= np.multiply.outer(sums, sums / weight)
+            for start in range(0, d, STRIP):
+                strip = slice(start, start + STRIP)
+                matrix[strip] -= np.multiply.outer(sums[strip], sums / weight)
         diagonal = matrix.reshape(-1)[:: d + 1]
         if l2:
             diagonal += weight * l2 * self.scale**2
@@ -274,7 +278,7 @@ class NormalEquations:
         if not (self.trusted and self.bounds):
             return math.nan
         if self.blur > 0:
-            terms = np.sqrt(np.diagonal(moments.gram)) @ np.abs(residual_direction(moments, w))
+            terms = np.sqrt(np.diagonal(moments.gram)) @ np.abs(residual_direction(moments.shift, w))
             hidden = 0.0 if self.dtype == FLOAT64 else self.rounding * np.sqrt(len(w)) * self.longest(moments) * terms
             step = np.sqrt(gain * self.geometry.weight / (1 - BLURRED)) + hidden / np.sqrt(self.least)
             gain = step * step / self.geometry.weight
@@ -341,7 +345,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         moments = with_targets_of(objective, shared["moments"]) if known is None else known
         equations = shared["equations"].of_target(moments)
     else:
-        moments, equations = normal_equations(objective, options, monitor, known)
+        moments, equations = normal_equations(objective, monitor, known)
         if shared is not None:
             shared.update(moments=moments, equations=equations)
     return solve_from(moments, equations, objective, options, monitor)
@@ -362,7 +366,8 @@ def is_short(objective: MSE) -> bool:
 def solve_at_once(moments: SecondMoments, objective: MSE, options: Options, monitor: Monitor) -> Outcome | None:
     """`solve_from` in one compiled call, where all is regular; None where it is not, as `_exact` tells."""
     dtype, d = objective.dtype, objective.n_features
-    limits = CONSTANT, FAR, SETTLED[dtype], MOVED[dtype], 1000 * math.sqrt(d) * EPS, MAX_REFINEMENTS
+    excess = math.sqrt(EXCESS[dtype] / (d + 1))
+    limits = CONSTANT, FAR, SETTLED[dtype], MOVED[dtype], 1000 * math.sqrt(d) * EPS, excess, HIDDEN, MAX_REFINEMENTS
     block: Any = objective.blocks[0]
     found = _exact.solve(
         block, moments.shift, moments.gram, options.w0, objective.fit_intercept, objective.l2, limits
@@ -382,7 +387,7 @@ def solve_at_once(moments: SecondMoments, objective: MSE, options: Options, moni
 
 
 def normal_equations(
-    objective: MSE, options: Options, monitor: Monitor, known: SecondMoments | None
+    objective: MSE, monitor: Monitor, known: SecondMoments | None
 ) -> tuple[SecondMoments, NormalEquations]:
     """Moments of the objective's data and the equations they give: by float32 sums first, if there is much to sum.
 
@@ -396,7 +401,7 @@ def normal_equations(
     if objective.dtype != FLOAT64:
         if n >= max(NARROW_ROWS, NARROW_ROWS_PER_COLUMN * d):
             moments = gathered(objective, None)
-    elif d > CLEAR_COLUMNS and n >= CLEAR_ROWS_PER_COLUMN * d and not options.w0.any():
+    elif clear(objective):
         moments = moments_in_float32(objective)
     if moments is not None:
         monitor.extra_passes += 1
@@ -412,6 +417,14 @@ def gathered(objective: MSE, dtype: np.dtype | None) -> SecondMoments:
     """The moments of the objective's data, summed in this dtype; a single block has no use for threads."""
     n_threads = objective.n_threads if len(objective.blocks) > 1 else 1
     moments = SecondMoments(objective.n_features, n_threads, dtype=dtype)
+    if objective.sample_weight is not None and is_short(objective):
+        weights, in_double = objective.sample_weight, dtype is not None
+        found = _moments.short_gram(
+            objective.X, objective.y, objective.n_features, None, in_double, TINIEST_SQUARES, weights
+        )
+        if found is not None:
+            moments.add(*found)
+            return moments
     return moments.update(objective.X, objective.y, objective.sample_weight)
 
 
@@ -420,9 +433,8 @@ def moments_in_float32(objective: MSE) -> SecondMoments | None:
 
     Columns are centred and divided by their deviations, as far as some rows show, before they are rounded.
     """
-    X, d = objective.X, objective.n_features
-    if isinstance(X, CSR):
-        return None
+    X: Any = objective.X
+    d = objective.n_features
     sample = X[:: max(1, len(X) // SAMPLE)].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # looked at below
         shift, deviations = np.append(sample.mean(axis=0), float(objective.y[0])), sample.std(axis=0)
@@ -488,6 +500,24 @@ def with_targets_of(objective: MSE, moments: SecondMoments) -> SecondMoments:
     return other
 
 
+def pass_in_double(objective: MSE, w: np.ndarray, shift: np.ndarray) -> tuple[float, np.ndarray]:
+    """F(w) and its gradient in one pass over float32 X, in double and about the shift, which takes the means away."""
+    doors: Any = _sparse if isinstance(objective.X, CSR) else _moments
+    d, v = objective.n_features, residual_direction(shift, w)
+    panel = np.empty((min(PANEL_ROWS, len(objective.X)), d + 2))
+    total, image = 0.0, np.zeros(d + 2)
+    for block in objective.blocks:
+        for rows in block.pieces():
+            for start in range(0, len(rows), len(panel)):
+                part = panel[: len(rows) - start]
+                doors.fill_panel(rows, start, shift, part)
+                residual = part @ v
+                total += float(residual @ residual)
+                image += residual @ part
+    grad = gradient_of(image, shift, w, objective.total_weight, objective.fit_intercept, objective.l2)
+    return total / objective.total_weight + objective.l2 * float(w[:d] @ w[:d]), grad
+
+
 class Point(NamedTuple):
     """Parameters, F and its gradient there, and what a correction gains by the equations at hand."""
 
@@ -503,12 +533,16 @@ def solve_from(
     """`solve`, with the moments of the objective's data at hand."""
     fit_intercept = objective.fit_intercept
     monitor.geometry = equations.geometry
-    point = Point(options.w0, *loss_and_grad(moments, options.w0, fit_intercept, objective.l2), math.nan)
+    if equations.blur > 0 and objective.dtype == FLOAT64 and options.w0.any():  # the start may be near the optimum
+        at_start = objective.value_and_grad(options.w0, out=np.empty(len(options.w0)))
+    else:
+        at_start = loss_and_grad(moments, options.w0, fit_intercept, objective.l2)
+    point = Point(options.w0, *at_start, math.nan)
     reason = monitor.note(*point[:3])
     coef, offset, refinements = in_dtype(equations.solution(), objective), 0.0, 0
     while not reason:
         w = with_intercept(coef, equations.intercept(coef) + offset) if fit_intercept else coef
-        loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+        loss, grad = look(w, moments, objective, equations.geometry, monitor)
         reason = monitor.note(w, loss, grad)
         step, shift, gain = equations.correction(grad)
         point = Point(w, loss, grad, gain)
@@ -525,6 +559,19 @@ def solve_from(
         offset += shift
         refinements += 1
     return concluded(equations, moments, objective, monitor, point, reason)
+
+
+def look(
+    w: np.ndarray, moments: SecondMoments, objective: MSE, geometry: Geometry, monitor: Monitor
+) -> tuple[float, np.ndarray]:
+    """F(w) and its gradient by a pass; once float32 hides a part of the loss, by passes in double."""
+    if not geometry.in_double:
+        loss, grad = objective.value_and_grad(w, out=np.empty(len(w)))
+        if not geometry.is_rough(w, loss, len(objective.X)):
+            return loss, grad
+        geometry.know_double()
+    monitor.extra_passes += 1
+    return pass_in_double(objective, w, moments.shift)
 
 
 def promising(equations: NormalEquations, point: Point, noise: float) -> bool:
@@ -565,14 +612,15 @@ def concluded(
         if (equations.delicate or equations.sharp) and promising(equations, point, monitor.noise):
             monitor.converged = False
             reason = "the columns are nearly collinear, and refinement has not settled"
-    if objective.dtype != FLOAT64:  # the moments know the gradient to more digits than a pass
+    if objective.dtype != FLOAT64 and not equations.geometry.in_double:
+        # The moments know the gradient to more digits than a pass.
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
     return monitor.outcome(w, loss, reason, gap_bound=equations.gap_bound(gain, loss, moments, w))
 
 
-def residual_direction(moments: SecondMoments, w: np.ndarray) -> np.ndarray:
+def residual_direction(shift: np.ndarray, w: np.ndarray) -> np.ndarray:
     """The v of which v.((x, y, 1) - (shift, 0)) is the residual of a row (x, y)."""
-    d, shift = moments.n_features, moments.shift
+    d = len(shift) - 1
     v = np.empty(d + 2)
     v[:d] = w[:d]
     v[d] = -1.0
@@ -586,15 +634,23 @@ def loss_and_grad(
     moments: SecondMoments, w: np.ndarray, fit_intercept: bool, l2: float
 ) -> tuple[float, np.ndarray]:
     """F(w) and its gradient without a pass: quadratic forms of the Gram matrix of (x, y, 1) - (shift, 0)."""
-    d = moments.n_features
-    coef, weight = w[:d], moments.weight
-    v = residual_direction(moments, w)
+    d, weight = moments.n_features, moments.weight
+    v = residual_direction(moments.shift, w)
     image = moments.gram @ v
+    grad = gradient_of(image, moments.shift, w, weight, fit_intercept, l2)
+    return float(v @ image) / weight + l2 * float(w[:d] @ w[:d]), grad
+
+
+def gradient_of(
+    image: np.ndarray, shift: np.ndarray, w: np.ndarray, weight: float, fit_intercept: bool, l2: float
+) -> np.ndarray:
+    """The gradient of F, given the sums of the residuals times (x, y, 1) - (shift, 0)."""
+    d = len(shift) - 1
     grad = np.empty(d + fit_intercept)
-    np.multiply(moments.shift[:d], image[-1], out=grad[:d])
+    np.multiply(shift[:d], image[-1], out=grad[:d])
     grad[:d] += image[:d]
     grad[d:] = image[-1:]
     grad *= 2 / weight
     if l2:
-        grad[:d] += 2 * l2 * coef
-    return float(v @ image) / weight + l2 * float(coef @ coef), grad
+        grad[:d] += 2 * l2 * w[:d]
+    return grad

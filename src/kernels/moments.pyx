@@ -51,7 +51,11 @@ cdef extern from *:
     void prefetch_line(const void *address) noexcept nogil
 
 cdef extern from "lanes.h":
-    pass
+    enum:
+        WIDE "FASTGD_LANES"     # doubles in a vector of `lanes`
+    ctypedef double lanes
+    lanes all_lanes(double value) noexcept nogil
+    lanes widened(const float *x) noexcept nogil
 
 cdef extern from *:
     """
@@ -129,6 +133,8 @@ cdef enum:
     TURN = 8                # columns, and
     TURN_ROWS = 16          # rows that are turned at once
     WHOLE_F32 = 12          # columns of float rows that are turned as a whole: of more, halves are faster
+    AT_ONCE = 64            # rows whose weights are fetched together
+    SOON = 4096             # bytes of rows between four of them and those asked for
     PANEL_MAX = 256         # rows of a panel that `columns` fills
     PANEL_ELEMENTS = 4096   # what it may take of the L1 cache
 
@@ -862,6 +868,100 @@ cdef void add_columns(
             sums_out[order + k] += p[k] * p[k]
 
 
+# ---- the sums of columns, of rows of contiguous elements: no panel -------------------------------------------------
+
+cdef inline lanes vector_at(const real *x) noexcept nogil:
+    if real is float:
+        return widened(x)
+    else:
+        return (<const lanes *> x)[0]
+
+
+cdef inline void sum_group(
+    const real *x, Py_ssize_t step, const double *weight, lanes shift, lanes *sum_out, lanes *squares_out,
+    const int rows, const bint weighted
+) noexcept nogil:
+    """Add a group of columns of one row or of four, a literal; `weighted` is one too."""
+    cdef lanes z0 = vector_at(x) - shift, z1, z2, z3
+    cdef lanes y0 = all_lanes(weight[0]) * z0 if weighted else z0, y1, y2, y3
+    if rows == 1:
+        sum_out[0] += y0
+        squares_out[0] += y0 * z0
+        return
+    z1 = vector_at(x + step) - shift
+    z2 = vector_at(x + 2 * step) - shift
+    z3 = vector_at(x + 3 * step) - shift
+    y1 = all_lanes(weight[1]) * z1 if weighted else z1
+    y2 = all_lanes(weight[2]) * z2 if weighted else z2
+    y3 = all_lanes(weight[3]) * z3 if weighted else z3
+    sum_out[0] += (y0 + y1) + (y2 + y3)
+    squares_out[0] += (y0 * z0 + y1 * z1) + (y2 * z2 + y3 * z3)
+
+
+cdef inline void sum_rows(
+    const real *x, Py_ssize_t step, Py_ssize_t d, const double *weight, const double *shift, lanes *sums_out,
+    const int rows, const bint weighted
+) noexcept nogil:
+    """All groups of one row or of four: their sums, then the sums of their squares. The last is x[d - WIDE : d].
+
+    Four rows are no stream that the hardware would see: those further on are asked for.
+    """
+    cdef Py_ssize_t groups = (d - 1) // WIDE + 1, ahead = max(SOON // (4 * d * <Py_ssize_t> sizeof(real)), 1) * 4, k, j
+    for k in range(groups):
+        j = min(WIDE * k, d - WIDE)
+        if rows == 4:
+            prefetch_line(x + ahead * step + j)
+            prefetch_line(x + (ahead + 1) * step + j)
+            prefetch_line(x + (ahead + 2) * step + j)
+            prefetch_line(x + (ahead + 3) * step + j)
+        sum_group(
+            x + j, step, weight, (<const lanes *> (shift + j))[0], sums_out + k, sums_out + groups + k, rows, weighted
+        )
+
+
+cdef inline void sum_sides(
+    const Rows *rows, Py_ssize_t start, Py_ssize_t count, double origin, double *weight_out, double *sums_out
+) noexcept nogil:
+    """The weights of some rows; and add what y and the column of ones have, at the place of y among the sums."""
+    cdef Py_ssize_t order = rows.d + 2, i
+    cdef double t, total = 0, squares = 0, weights = 0
+    for i in range(count):
+        weight_out[i] = weight_at(&rows.targets, start + i)
+        t = target_at(&rows.targets, start + i) - origin if rows.targets.y != NULL else 0.0
+        total += weight_out[i] * t
+        squares += weight_out[i] * t * t
+        weights += weight_out[i]
+    sums_out[0] += total
+    sums_out[1] += weights
+    sums_out[order] += squares
+    sums_out[order + 1] += weights
+
+
+cdef inline void columns_of_rows(
+    const Rows *rows, const double *shift, double *sums_out, double *scratch, real like, const bint weighted
+) noexcept nogil:
+    """Four rows after the other, whose groups of columns are added to sums in the cache."""
+    cdef const real *x = <const real *> rows.X
+    cdef Py_ssize_t d = rows.d, step = rows.x_row, width = ((d - 1) // WIDE + 1) * WIDE, start = 0, count, i, k
+    cdef double *weight = scratch + 2 * width
+    memset(scratch, 0, 2 * width * sizeof(double))
+    while start < rows.n:
+        count = min(<Py_ssize_t> AT_ONCE, rows.n - start)
+        sum_sides(rows, start, count, shift[d], weight, sums_out + d)
+        i = 0
+        while i + 4 <= count:
+            sum_rows(x + (start + i) * step, step, d, weight + i, shift, <lanes *> scratch, 4, weighted)
+            i += 4
+        while i < count:
+            sum_rows(x + (start + i) * step, step, d, weight + i, shift, <lanes *> scratch, 1, weighted)
+            i += 1
+        start += count
+    for i in range(d):
+        k = i if i < width - WIDE else i + width - d
+        sums_out[i] += scratch[k]
+        sums_out[d + 2 + i] += scratch[width + k]
+
+
 # ---- the kernels of the table ----------------------------------------------------------------------------------------
 
 cdef inline Py_ssize_t panel_rows(Py_ssize_t width) noexcept nogil:
@@ -889,13 +989,19 @@ cdef inline void gram(
 
 
 cdef inline void columns(
-    const Rows *rows, const double *shift, double *sums_out, double *panel, real like
+    const Rows *rows, const double *shift, double *sums_out, double *scratch, real like
 ) noexcept nogil:
     cdef Py_ssize_t width = rows.d + 2, start = 0, count
+    if rows.x_col == 1 and rows.d >= WIDE:
+        if rows.targets.s == NULL:
+            columns_of_rows(rows, shift, sums_out, scratch, like, False)
+        else:
+            columns_of_rows(rows, shift, sums_out, scratch, like, True)
+        return
     while start < rows.n:
         count = min(panel_rows(width), rows.n - start)
-        fill_panel(rows, start, count, shift, panel, like)
-        add_columns(panel, width, count, width, sums_out)
+        fill_panel(rows, start, count, shift, scratch, like)
+        add_columns(scratch, width, count, width, sums_out)
         start += count
 
 

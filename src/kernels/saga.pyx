@@ -20,6 +20,8 @@ drift half the gradient there, it is variance-reduced: the pull f_i z_i is that 
 (SVRG; Johnson and Zhang, 2013), which for a linear model needs neither a second product nor a table.
 
 ==============================  =====================================================================================
+a row an update, dense, without  panels of rows, each of them read once for as short a chain of operations from one
+l2, drift and l1                 panel's v to the next as can be (`in_panels`)
 a row an update, dense          `one_by_one`: a pass over the row for its residual, one to move v
 a row an update, sparse         `lazily`: an entry of v goes through what updates do to all of v when it is needed next
 more rows, or with momentum     `by_batches`: the pulls of the rows are added up, and v is moved once a batch
@@ -29,94 +31,29 @@ more rows, or with momentum     `by_batches`: the pulls of the rows are added up
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport expm1, fabs, log1p
 from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
 
 from fastgd._access cimport row_at, sparse_start
+from fastgd._panels cimport (
+    all_lanes, any_rows, ask_for_panel, collect, find_rows, index, LANES, lanes, lay_out, Layout, load, PANEL,
+    prefetch_row, prefetch_target, rows_ahead, spread, sums_of_lanes,
+)
 from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport Rows, SAGAKernels, SAGARun, SAGAState, SparseRows, Targets, real
 
 cdef enum:
-    LINES = 16              # of cache, that are asked for of a row at most
-    AHEAD = 8192            # bytes of rows between those in use and those asked for,
-    AHEAD_LEAST = 8         # and rows,
-    AHEAD_MOST = 24         # at least and at most
+    GROUPS = 3              # of lanes that a row has at most for v to stay in registers
 
 cdef double SHORT = 1e-5    # lags that shrink an entry by less are summed by a series: its error is 1e-11, relatively
-
-cdef extern from *:
-    """
-    static inline void prefetch_line(const void *address) { __builtin_prefetch(address); }
-    """
-    void prefetch_line(const void *address) noexcept nogil
-
-cdef extern from "lanes.h":
-    enum:
-        LANES "FASTGD_LANES"
-    ctypedef double lanes
-    lanes all_lanes(double value) noexcept nogil
-    lanes widened(const float *x) noexcept nogil
-    lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
-
-
-ctypedef fused any_rows:
-    Rows
-    SparseRows
-
-ctypedef fused index:
-    int32_t
-    int64_t
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
 
-cdef inline lanes load(const real *x) noexcept nogil:
-    if real is float:
-        return widened(x)
-    else:
-        return (<const lanes *> x)[0]
-
-
-cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
-    """Ask for the cache lines of so many bytes, of many for the first; a prefetch never faults."""
-    cdef Py_ssize_t line
-    for line in range(min(size // 64 + 1, <Py_ssize_t> LINES)):
-        prefetch_line(<const char *> start + 64 * line)
-
-
-cdef inline void prefetch_target(const Targets *targets, Py_ssize_t i) noexcept nogil:
-    if targets.y != NULL:
-        prefetch_line(<const char *> targets.y + i * targets.y_step * (4 if targets.y_is_float else 8))
-    if targets.s != NULL:
-        prefetch_line(<const char *> targets.s + i * targets.s_step * (4 if targets.s_is_float else 8))
-
-
 cdef inline void ask_for(const any_rows *rows, const SAGARun *run, Py_ssize_t at, real *unused) noexcept nogil:
     """Prefetch the row at this place of the order, if there is one."""
-    cdef Py_ssize_t i, start, size
-    if at >= run.count:
-        return
-    i = run.order[at]
-    prefetch_target(&rows.targets, i)
-    if any_rows is Rows:
-        if rows.x_col == 1:
-            prefetch_bytes(<const real *> rows.X + i * rows.x_row, rows.d * sizeof(real))
-    else:
-        start = sparse_start(rows, i)
-        size = sparse_start(rows, i + 1) - start
-        prefetch_bytes(<const real *> rows.data + start, size * sizeof(real))
-        if rows.is_long:
-            prefetch_bytes(<const int64_t *> rows.indices + start, size * sizeof(int64_t))
-        else:
-            prefetch_bytes(<const int32_t *> rows.indices + start, size * sizeof(int32_t))
-
-
-cdef inline Py_ssize_t rows_ahead(const any_rows *rows, real *unused) noexcept nogil:
-    """How many rows before its use a row is asked for."""
-    cdef Py_ssize_t size
-    if any_rows is Rows:
-        size = rows.d * sizeof(real)
-    else:
-        size = sparse_start(rows, rows.n) // rows.n * (sizeof(real) + 4)
-    return min(max(AHEAD // (size + 1), <Py_ssize_t> AHEAD_LEAST), <Py_ssize_t> AHEAD_MOST)
+    if at < run.count:
+        prefetch_target(&rows.targets, run.order[at])
+        prefetch_row(rows, run.order[at], unused)
 
 
 cdef inline double factor_of(
@@ -134,6 +71,179 @@ cdef inline double truncated(double v, double anchor, double reach) noexcept nog
     if fabs(w) <= reach:
         return -anchor
     return v - reach if w > 0 else v + reach
+
+
+# ---- panels, a row an update, dense --------------------------------------------------------------------------------
+#
+# As in src/kernels/sgd.pyx: the products of PANEL rows with the present v and, in the metric, with themselves and one
+# another wait for nothing, and from them the residuals follow without v. With the steps c_i = rate f_i and the
+# intercept's step κ,
+#
+#     r_q = z_q.v + c - y_q - sum_{i<q} c_i (sum_j metric_j z_qj z_ij + κ)
+#
+# and one update by all rows ends the panel. The sum of its parameters is PANEL times the last ones, plus i times what
+# row i has moved them by.
+
+ctypedef struct Spread:
+    # What belongs to the columns, in lanes as a row is read. The metric is zero where the last group repeats a column.
+    lanes *v
+    lanes *total
+    lanes *means
+    lanes *metric
+
+
+cdef inline void multiply_group(
+    const real **x, Py_ssize_t j, lanes v, lanes means, lanes metric, lanes *sums
+) noexcept nogil:
+    """Add the products of a group of columns, of which j is the first, to the sums."""
+    cdef lanes z0 = load(x[0] + j) - means, z1 = load(x[1] + j) - means
+    cdef lanes z2 = load(x[2] + j) - means, z3 = load(x[3] + j) - means
+    cdef lanes m0 = metric * z0, m1 = metric * z1, m2 = metric * z2, m3 = metric * z3
+    sums[0] += v * z0
+    sums[1] += v * z1
+    sums[2] += v * z2
+    sums[3] += v * z3
+    sums[4] += m0 * z0
+    sums[5] += m1 * z1
+    sums[6] += m2 * z2
+    sums[7] += m3 * z3
+    sums[8] += m0 * z1
+    sums[9] += m0 * z2
+    sums[10] += m1 * z2
+    sums[11] += m0 * z3
+    sums[12] += m1 * z3
+    sums[13] += m2 * z3
+
+
+cdef inline void multiply(
+    const real **x, const lanes *v, const Spread *columns, const Layout *layout, double *products_out, const int groups
+) noexcept nogil:
+    """z_q.v for each q; then in the metric z_q.z_q for each; then, row by row, z_q.z_i for i < q."""
+    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k
+    cdef lanes sums[14]
+    for k in range(14):
+        sums[k] = all_lanes(0.0)
+    for k in range(last):
+        multiply_group(x, LANES * k, v[k], columns.means[k], columns.metric[k], sums)
+    multiply_group(x, layout.tail, v[last], columns.means[last], columns.metric[last], sums)
+    (<lanes *> products_out)[0] = sums_of_lanes(sums[0], sums[1], sums[2], sums[3])
+    (<lanes *> (products_out + 4))[0] = sums_of_lanes(sums[4], sums[5], sums[6], sums[7])
+    (<lanes *> (products_out + 8))[0] = sums_of_lanes(sums[8], sums[9], sums[10], sums[11])
+    (<lanes *> (products_out + 12))[0] = sums_of_lanes(sums[12], sums[13], sums[12], sums[13])
+
+
+cdef inline void move_group(
+    const real **x, Py_ssize_t j, const double *c, lanes means, lanes metric, lanes *v, lanes *total,
+    const bint averages
+) noexcept nogil:
+    """A group of v and, if wanted, of the total."""
+    cdef lanes z1 = all_lanes(c[1]) * (load(x[1] + j) - means), z2 = all_lanes(c[2]) * (load(x[2] + j) - means)
+    cdef lanes z3 = all_lanes(c[3]) * (load(x[3] + j) - means), z = all_lanes(c[0]) * (load(x[0] + j) - means)
+    v[0] -= metric * ((z + z1) + (z2 + z3))
+    if averages:
+        total[0] += all_lanes(PANEL) * v[0] + metric * (z1 + (z2 + z2) + all_lanes(3.0) * z3)
+
+
+cdef inline void move_panel(
+    const real **x, const double *c, const Spread *columns, const Layout *layout, lanes *v, const int groups,
+    const bint averages
+) noexcept nogil:
+    """v -= sum_q c[q] metric z_q, and add what it was after each row to the total."""
+    cdef Py_ssize_t last = (groups if groups else layout.groups) - 1, k
+    for k in range(last):
+        move_group(x, LANES * k, c, columns.means[k], columns.metric[k], v + k, columns.total + k, averages)
+    move_group(x, layout.tail, c, columns.means[last], columns.metric[last], v + last, columns.total + last, averages)
+
+
+cdef inline void solve(
+    const Targets *targets, const Py_ssize_t *order, const double *products, const SAGARun *run, SAGAState *state,
+    double *c_out
+) noexcept nogil:
+    """Find the steps of a panel's rows, one after the other."""
+    cdef double c = state.intercept, total = state.intercept_total, r, reach, step
+    cdef Py_ssize_t q, i
+    for q in range(PANEL):
+        r = products[q] + (c - target_at(targets, order[q]))
+        for i in range(q):
+            r -= c_out[i] * products[2 * PANEL + q * (q - 1) // 2 + i]
+        step = run.rate * weight_at(targets, order[q])
+        reach = step * (products[PANEL + q] + run.intercept_step)
+        step = step * r
+        if run.clamps and reach > 1:
+            step = step / reach
+        c_out[q] = step
+        c -= run.intercept_step * step + run.intercept_pushed
+        total += c
+    state.intercept = c
+    if run.averages:
+        state.intercept_total = total
+        state.n_averaged += PANEL
+
+
+cdef inline void in_panels(
+    const Rows *rows, SAGARun *its_run, SAGAState *its_state, Py_ssize_t stop, real *scratch, const int groups,
+    const bint averages
+) noexcept nogil:
+    """Panels until fewer rows than one are left.
+
+    `groups` and `averages` are literals: how many groups of LANES a row has, so that v stays in registers, or 0 for any
+    row.
+    """
+    cdef Layout layout = lay_out(rows)
+    cdef Py_ssize_t width = LANES * layout.groups, ahead = rows_ahead(rows, scratch), q
+    cdef SAGARun run = its_run[0]           # copies, as below
+    cdef SAGAState state = its_state[0]
+    cdef double *room = <double *> scratch
+    cdef real *buffer = <real *> (room + 4 * width)
+    cdef Spread columns = Spread(
+        v=<lanes *> room, total=<lanes *> (room + width), means=<lanes *> (room + 2 * width),
+        metric=<lanes *> (room + 3 * width),
+    )
+    cdef lanes registers[GROUPS]
+    cdef lanes *v = columns.v
+    cdef const real *x[PANEL]
+    cdef const Py_ssize_t *next
+    cdef double products[12 + LANES]
+    cdef double c[PANEL]
+    if not layout.in_place:
+        memset(buffer, 0, PANEL * width * sizeof(real))
+    spread(state.v, &layout, room)
+    spread(state.total, &layout, room + width)
+    spread(run.means, &layout, room + 2 * width)
+    spread(run.metric, &layout, room + 3 * width)
+    if groups:
+        v = registers
+        for q in range(groups):
+            registers[q] = columns.v[q]
+    while run.at + PANEL <= stop:
+        find_rows(rows, run.order + run.at, &layout, buffer, x)
+        multiply(x, v, &columns, &layout, products, groups)
+        next = run.order + min(run.at + ahead, run.count - PANEL)
+        ask_for_panel(rows, next, buffer)
+        for q in range(PANEL):
+            prefetch_target(&rows.targets, next[q])
+        solve(&rows.targets, run.order + run.at, products, &run, &state, c)
+        move_panel(x, c, &columns, &layout, v, groups, averages)
+        run.at += PANEL
+    if groups:
+        for q in range(groups):
+            columns.v[q] = registers[q]
+    collect(room, &layout, state.v)
+    collect(room + width, &layout, state.total)
+    its_run.at = run.at
+    its_state[0] = state
+
+
+cdef inline void in_panels_fitting(
+    const Rows *rows, SAGARun *run, SAGAState *state, Py_ssize_t stop, real *scratch, const bint averages
+) noexcept nogil:
+    cdef Py_ssize_t groups = (rows.d - 1) // LANES + 1
+    if groups == 2:
+        in_panels(rows, run, state, stop, scratch, 2, averages)
+    elif groups == GROUPS:
+        in_panels(rows, run, state, stop, scratch, GROUPS, averages)
+    else:
+        in_panels(rows, run, state, stop, scratch, 0, averages)
 
 
 # ---- a row an update, dense ----------------------------------------------------------------------------------------
@@ -433,14 +543,23 @@ cdef inline void descend(
     elif any_rows is SparseRows:
         lazily(rows, run, state, stop, buffer)
     elif run.averages:
+        if run.plain and not run.truncates:
+            in_panels_fitting(rows, run, state, stop, buffer, True)
         if run.plain:
             one_by_one(rows, run, state, stop, buffer, True, True)
         else:
             one_by_one(rows, run, state, stop, buffer, False, True)
     elif run.plain:
+        if not run.truncates:
+            in_panels_fitting(rows, run, state, stop, buffer, False)
         one_by_one(rows, run, state, stop, buffer, True, False)
     else:
         one_by_one(rows, run, state, stop, buffer, False, False)
+
+
+cdef Py_ssize_t scratch_doubles(const SAGARun *run, Py_ssize_t d) noexcept nogil:
+    """What a run needs for rows of d columns, dense or sparse."""
+    return (PANEL + 4) * (d + LANES)
 
 
 cdef void dense_f32(
@@ -469,6 +588,7 @@ cdef void sparse_f64(
 
 cdef SAGAKernels kernels = SAGAKernels(
     dense_f32=dense_f32, dense_f64=dense_f64, sparse_f32=sparse_f32, sparse_f64=sparse_f64,
+    scratch_doubles=scratch_doubles,
 )
 
 table = PyCapsule_New(&kernels, "fastgd.SAGAKernels", NULL)

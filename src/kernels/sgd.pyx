@@ -39,46 +39,21 @@ from libc.stdint cimport int32_t, int64_t
 from libc.string cimport memset
 
 from fastgd._access cimport row_at, sparse_start
+from fastgd._panels cimport (
+    all_lanes, any_rows, ask_for_panel, collect, find_rows, index, LANES, lanes, lay_out, Layout, LINES, load,
+    PANEL, prefetch_row, prefetch_target, rows_ahead, spread, sums_of_lanes,
+)
 from fastgd._targets cimport target_at, weight_at
 from fastgd._types cimport Rows, SGDKernels, SGDRun, SGDState, SparseRows, Targets, real
 
 cdef enum:
-    PANEL = 4               # rows looked at together
     GROUPS = 3              # of lanes that a row has at most for w to stay in registers
     TILE = 256              # rows whose targets and factors are fetched together
-    LINES = 16              # of cache, that are asked for of a row at most
-    AHEAD = 16384           # bytes of rows between those in use and those asked for,
-    AHEAD_LEAST = 8         # and rows,
-    AHEAD_MOST = 48         # at least and at most
     TWICE_LEAST = 256       # bytes of a row that is asked for twice,
     TWICE_FROM = 1 << 25    # and of all rows
 
 cdef double FLOOR = 1e-3    # a scale below this is multiplied into w, before the average loses more digits to it
 cdef double ITS_FLOOR = 1e-9    # the same of scikit-learn, whose averages of truncated parameters depend on it
-
-
-cdef extern from *:
-    """
-    static inline void prefetch_line(const void *address) { __builtin_prefetch(address, 0, 2); }
-    """
-    void prefetch_line(const void *address) noexcept nogil
-
-cdef extern from "lanes.h":
-    enum:
-        LANES "FASTGD_LANES"    # doubles in a vector, to multiples of which rows are padded
-    ctypedef double lanes
-    lanes all_lanes(double value) noexcept nogil
-    lanes widened(const float *x) noexcept nogil
-    lanes sums_of_lanes(lanes a, lanes b, lanes c, lanes d) noexcept nogil      # sum a, sum b, sum c, sum d, ...
-
-
-ctypedef fused any_rows:
-    Rows
-    SparseRows
-
-ctypedef fused index:
-    int32_t
-    int64_t
 
 
 # ---- the state -----------------------------------------------------------------------------------------------------
@@ -150,13 +125,6 @@ cdef inline double sparse_dot(const real *x, const index *columns, Py_ssize_t si
     return (p0 + p1) + (p2 + p3)
 
 
-cdef inline lanes load(const real *x) noexcept nogil:
-    if real is float:
-        return widened(x)
-    else:
-        return (<const lanes *> x)[0]
-
-
 cdef inline double dense_dot(const real *x, const double *w, Py_ssize_t d) noexcept nogil:
     """In as many chains of lanes."""
     cdef lanes p0 = all_lanes(0.0), p1 = p0, p2 = p0, p3 = p0
@@ -217,31 +185,6 @@ cdef inline void add(const any_rows *rows, Py_ssize_t i, double c, double *out, 
             sparse_add(x, <const int64_t *> rows.indices + start, size, c, out)
         else:
             sparse_add(x, <const int32_t *> rows.indices + start, size, c, out)
-
-
-cdef inline void prefetch_bytes(const void *start, Py_ssize_t size) noexcept nogil:
-    """Ask for the cache lines of so many bytes, of many for the first: the hardware then sees where they lead.
-
-    Into L2, which has many more requests under way than L1. A prefetch never faults.
-    """
-    cdef Py_ssize_t line
-    for line in range(min(size // 64 + 1, <Py_ssize_t> LINES)):
-        prefetch_line(<const char *> start + 64 * line)
-
-
-cdef inline void prefetch_row(const any_rows *rows, Py_ssize_t i, real *unused) noexcept nogil:
-    cdef Py_ssize_t start, size
-    if any_rows is Rows:
-        if rows.x_col == 1:
-            prefetch_bytes(<const real *> rows.X + i * rows.x_row, rows.d * sizeof(real))
-    else:
-        start = sparse_start(rows, i)
-        size = sparse_start(rows, i + 1) - start
-        prefetch_bytes(<const real *> rows.data + start, size * sizeof(real))
-        if rows.is_long:
-            prefetch_bytes(<const int64_t *> rows.indices + start, size * sizeof(int64_t))
-        else:
-            prefetch_bytes(<const int32_t *> rows.indices + start, size * sizeof(int32_t))
 
 
 cdef inline void sparse_truncate(
@@ -317,16 +260,6 @@ cdef inline void ask_for(const any_rows *rows, const SGDRun *run, Py_ssize_t at,
     """Prefetch the row at this place of the order, if there is one."""
     if at < run.count:
         prefetch_row(rows, run.order[at], unused)
-
-
-cdef inline Py_ssize_t rows_ahead(const any_rows *rows, real *unused) noexcept nogil:
-    """How many rows before its use a row is asked for."""
-    cdef Py_ssize_t size
-    if any_rows is Rows:
-        size = rows.d * sizeof(real)
-    else:
-        size = (sparse_start(rows, rows.n) - sparse_start(rows, 0)) // rows.n * (sizeof(real) + 4)
-    return min(max(AHEAD // (size + 1), <Py_ssize_t> AHEAD_LEAST), <Py_ssize_t> AHEAD_MOST)
 
 
 # ---- a row an update -----------------------------------------------------------------------------------------------
@@ -431,20 +364,9 @@ cdef Py_ssize_t pass_over(
 #
 #     r_q = scale_q x_q.v + b - y_q - sum_{i<q} c_i (scale_q / scale_{i+1} x_q.x_i + κ)
 #
-# A row is read as vectors of LANES and as double. The last is x[d - LANES : d], masked where it repeats what the one
-# before it has, so that nothing outside the row is read.
-#
 # Rows further on are asked for after a panel's own were read, which would else wait behind them, and while the sums of
 # its lanes and its residuals wait for one another. Memory has more of them asked for at once than L2 takes note of, and
 # the rest is dropped: half way, long rows are asked for again, which costs little for what is there by then.
-
-ctypedef struct Layout:
-    Py_ssize_t groups       # of lanes in a row
-    Py_ssize_t whole        # columns before the last group
-    Py_ssize_t tail         # the column in the first lane of the last group
-    bint in_place           # rows are read where they are; else they are copied to `width` elements, the rest zeros
-    double mask[LANES]      # of the last group
-
 
 ctypedef struct Tile:
     # Of up to TILE rows of the order.
@@ -454,37 +376,6 @@ ctypedef struct Tile:
     double rate[TILE]
     double factor[TILE]     # rate times weight
     double residual[TILE]   # as far as they are known
-
-
-cdef inline Layout lay_out(const Rows *rows) noexcept nogil:
-    cdef Layout layout
-    cdef Py_ssize_t k
-    layout.groups = (rows.d - 1) // LANES + 1
-    layout.whole = LANES * (layout.groups - 1)
-    layout.in_place = rows.x_col == 1 and rows.d >= LANES
-    layout.tail = rows.d - LANES if layout.in_place else layout.whole
-    for k in range(LANES):
-        layout.mask[k] = 1.0 if layout.whole <= layout.tail + k < rows.d else 0.0
-    return layout
-
-
-cdef inline void spread(const double *values, const Layout *layout, double *out) noexcept nogil:
-    """Parameters to lanes."""
-    cdef Py_ssize_t k
-    for k in range(layout.whole):
-        out[k] = values[k]
-    for k in range(LANES):
-        out[layout.whole + k] = values[layout.tail + k] if layout.mask[k] != 0 else 0.0
-
-
-cdef inline void collect(const double *values, const Layout *layout, double *out) noexcept nogil:
-    """Lanes to parameters."""
-    cdef Py_ssize_t k
-    for k in range(layout.whole):
-        out[k] = values[k]
-    for k in range(LANES):
-        if layout.mask[k] != 0:
-            out[layout.tail + k] = values[layout.whole + k]
 
 
 cdef void pick(
@@ -498,11 +389,6 @@ cdef void pick(
     else:
         for k in range(size):
             out[k] = (<const double *> source)[order[k] * step]
-
-
-cdef inline void prefetch_target(const Targets *targets, Py_ssize_t i) noexcept nogil:
-    i *= targets.y_step
-    prefetch_line(<const char *> targets.y + i * <Py_ssize_t> (sizeof(float) if targets.y_is_float else sizeof(double)))
 
 
 cdef void fetch(const Targets *targets, const SGDRun *run, Py_ssize_t stop, Tile *tile) noexcept nogil:
@@ -597,21 +483,6 @@ cdef inline void add_panel(
     out[last] = v - (mask * c3) * load(x[3] + j)
 
 
-cdef inline void find_rows(
-    const Rows *rows, const Py_ssize_t *order, const Layout *layout, real *buffer, const real **x_out
-) noexcept nogil:
-    """Rows of the order: where they are, or copied to the buffer."""
-    cdef Py_ssize_t q, j
-    for q in range(PANEL):
-        x_out[q] = <const real *> rows.X + order[q] * rows.x_row
-    if not layout.in_place:
-        for q in range(PANEL):
-            for j in range(rows.d):
-                buffer[j] = x_out[q][j * rows.x_col]
-            x_out[q] = buffer
-            buffer += LANES * layout.groups
-
-
 cdef inline void ask_for_targets(const Rows *rows, const SGDRun *run, Py_ssize_t at) noexcept nogil:
     """Prefetch those of the panel at this place of the order, if there is one."""
     cdef Py_ssize_t q
@@ -626,16 +497,6 @@ cdef inline Py_ssize_t rows_ahead_again(const Rows *rows, Py_ssize_t ahead, real
     if TWICE_LEAST <= size <= 64 * LINES and rows.n * size >= TWICE_FROM:
         return ahead // 2
     return 0
-
-
-cdef inline void ask_for_panel(const Rows *rows, const Py_ssize_t *order, real *unused) noexcept nogil:
-    """Prefetch rows of the order, from the first byte to the last."""
-    cdef Py_ssize_t size = rows.d * sizeof(real), q
-    cdef const real *x
-    for q in range(PANEL):
-        x = <const real *> rows.X + order[q] * rows.x_row
-        prefetch_bytes(x, size)
-        prefetch_line(<const char *> x + size - 1)
 
 
 cdef inline void solve(
@@ -686,11 +547,12 @@ cdef inline void look_ahead(
     cdef lanes *w = <lanes *> spread_w
     cdef const real *x[PANEL]
     cdef double products[8 + LANES]
-    cdef double c[2 * PANEL]            # the factors of the rows
+    cdef double c[2 * PANEL]            # the factors of the rows, then those in the average
     cdef double scale[PANEL + 1]        # before each row, and after the last
     cdef const Py_ssize_t *order
     cdef Py_ssize_t at, q
     cdef Tile tile
+    memset(c, 0, sizeof(c))
     if not layout.in_place:
         memset(buffer, 0, PANEL * width * sizeof(real))
     spread(state.w, &layout, spread_w)

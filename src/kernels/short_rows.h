@@ -26,7 +26,7 @@ many a vector has, LIMIT the longest rows that are turned as a whole, LOAD reads
 #define SHUFFLED(z, places) __builtin_shuffle(z, places)
 #else
 #define FASTGD_SHORT_ROWS 0
-#define SHUFFLED(z, places) (z)     /* nothing is called */
+#define SHUFFLED(z, places) ((void) (places), (z))      /* nothing is called */
 #endif
 #if defined(__AVX512F__)
 #define FASTGD_SPLITS 1
