@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_html", "as_text", "figures"]
+__all__ = ["Summarised", "figures"]
 
 #: Arrays show as many entries at each end, if they have more than SHOWN.
 EDGE, SHOWN = 3, 8
@@ -17,8 +17,7 @@ Rows = Sequence[tuple[str, str]]
 
 
 def figures(value: Any) -> str:
-    """Numbers to six digits: one, or the first and last ones of an array, with its shape if it is cut or has more axes
-    than one."""
+    """Numbers to six digits: one, or those of an array, with its shape if not all are shown or it has several axes."""
     array = np.asarray(value)
     if array.ndim == 0:
         return f"{float(array):.6g}"
@@ -49,3 +48,16 @@ def as_html(title: str, rows: Rows) -> str:
     )
     caption = f'<caption style="text-align: left; font-weight: bold">{html.escape(title)}</caption>'
     return f"<table>{caption}<tbody>{body}</tbody></table>"
+
+
+class Summarised:
+    """What tells a title and rows of itself shows them, in a terminal and in a notebook."""
+
+    def _summary(self) -> tuple[str, Rows]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return as_text(*self._summary())
+
+    def _repr_html_(self) -> str:
+        return as_html(*self._summary())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from fastgd import _validation as validate
 from fastgd._path import DescentPath
 from fastgd.fit import fit
-from fastgd.result import FitResult
+from fastgd.result import FitResult, counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +29,9 @@ DECADES = 100.0
 #: Iterates up to this number have a marker each.
 FEW = 100
 #: Points along each axis of a contour plot, its rings, and the room about a path as a share of its extent.
-GRID, RINGS, ROOM = 121, 14, 0.15
+GRID, RINGS, ROOM = 121, 14, 0.1
+#: As far, as a share of the path's extent, the bowl is shown on all sides of the optimum.
+AROUND = 0.25
 #: Of the two axes of a contour plot the shorter shows at least this share of the loss that the longer shows.
 LEAST_SHARE = 0.3
 #: Axes whose extents differ by less than this have one unit length, so that gradients cross contours at right angles.
@@ -66,6 +67,14 @@ def axes_for(ax: Axes | None) -> Axes:
     return ax
 
 
+def styled(given: dict[str, Any], **default: Any) -> dict[str, Any]:
+    """The style of a line, what was given in place of the default, under whichever of its names."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return default | normalize_kwargs(given, Line2D)
+
+
 def plain(text: str) -> str:
     """Text in which a dollar sign begins no formula."""
     return text.replace("$", r"\$")
@@ -84,6 +93,11 @@ def spans_decades(values: np.ndarray) -> bool:
     """Whether values above 0 span two decades or more; zeros, which a logarithmic scale lacks, do not count."""
     above = values[values > 0]
     return bool(len(above) and above.max() >= DECADES * above.min())
+
+
+def step_of(solver: str) -> str:
+    """What an iteration of the solver is called."""
+    return "epoch" if solver == "sgd" else "iteration"
 
 
 def once(ax: Axes, label: str) -> str:
@@ -215,7 +229,7 @@ class LossCurveDisplay:
             name=solver if name is None else name,
             loss_name="loss" if n_targets == 1 else f"loss, sum over {n_targets} targets",
             unit=unit if fitted else "",
-            step="epoch" if solver == "sgd" else "iteration",
+            step=step_of(solver),
         )
 
     @classmethod
@@ -299,9 +313,11 @@ class LossCurveDisplay:
         if curve is None:
             raise ValueError(f"{type(model).__name__} has no loss_curve_: fit it first")
         reason = getattr(model, "stop_reason_", "")
-        first = int(model.n_iter_) + 1 - len(curve)     # 0 if the curve has the start
-        iteration = np.arange(len(curve)) + max(first, 0)
-        display = cls(curve, iteration=iteration, optimum=optimum, ended=reason, name=name, loss_name="objective")
+        first = max(int(model.n_iter_) + 1 - len(curve), 0)     # 0 if the curve has the start, which epochs have not
+        display = cls(
+            curve, iteration=np.arange(first, first + len(curve)), optimum=optimum, ended=reason, name=name,
+            loss_name="objective", step="epoch" if first else "iteration",
+        )  # fmt: skip
         return display.plot(ax, scale=scale, **line_kw)
 
     def plot(
@@ -342,17 +358,17 @@ class LossCurveDisplay:
         if validate.as_choice(x, "x", ("iteration", "seconds")) == "seconds" and self.seconds is None:
             raise ValueError("x='seconds' needs the seconds of each loss, which are not known; x='iteration' does not")
         self.ax_ = ax = axes_for(ax)
-        self.figure_ = ax.figure    # type: ignore[assignment]     # not a subfigure, or used as a figure
+        self.figure_ = ax.figure
         above = self.optimum or 0.0
         shown = self.loss - above
         along = self.iteration if x == "iteration" else np.asarray(self.seconds)
-        style = {"linewidth": 2.0, "marker": "." if len(shown) <= FEW else "", "label": name or self.name} | line_kw
+        marker = "." if len(shown) <= FEW else ""
+        style = styled(line_kw, linewidth=2.0, marker=marker, label=plain(name or self.name or self.loss_name))
         (self.line_,) = ax.plot(along, shown, **style)
         self._validated(ax, along, above)
         self._marked(ax, along, shown)
         self._bounded(ax)
-        if scale == "log" or (scale == "auto" and spans_decades(shown)):
-            ax.set_yscale("log")
+        self._scaled(ax, scale == "log" or (scale == "auto" and spans_decades(shown)))
         self._labelled(ax, x)
         return self
 
@@ -368,7 +384,9 @@ class LossCurveDisplay:
         color = self.line_.get_color()
         style: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "clip_on": False}
         hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
-        (self.start_,) = ax.plot(along[:1], shown[:1], label=once(ax, "start"), **style, **hollow)
+        first = int(self.iteration[0])
+        label = "start" if first == 0 else f"after {counted(first, self.step)}"
+        (self.start_,) = ax.plot(along[:1], shown[:1], label=once(ax, label), **style, **hollow)
         at, label, marker = len(shown) - 1, f"end: {textwrap.shorten(self.ended, 44, placeholder=' …')}", "s"
         if self.val_loss is not None and np.argmin(self.val_loss) < at:
             at, label, marker = int(np.argmin(self.val_loss)), "returned: least validation loss", "D"
@@ -381,6 +399,14 @@ class LossCurveDisplay:
         (self.end_,) = ax.plot(
             *where, label=once(ax, plain(label)), **style, marker=marker, markersize=size, markeredgecolor="white"
         )
+
+    def _scaled(self, ax: Axes, logarithmic: bool) -> None:
+        """Set the scale. On a logarithmic one that which is not above 0 lies on the lower edge."""
+        if not logarithmic:
+            return
+        ax.set_yscale("log")
+        if self.end_.get_ydata()[0] <= 0:
+            self.end_.set(transform=ax.get_xaxis_transform(), ydata=[0.0])
 
     def _bounded(self, ax: Axes) -> None:
         """Draw the line that no loss can be below, where it can be told from the last loss."""
@@ -424,9 +450,8 @@ class DescentPathDisplay:
         Of the parameters.
     optimum : array_like of shape (2,), optional
         Where the loss is least.
-    title : str, default ""
-    unit : str, default ""
-        Of the loss, in brackets.
+    title, unit, step : str
+        A title, the unit of the loss in brackets, and the name of an iteration.
 
     Attributes
     ----------
@@ -472,6 +497,7 @@ class DescentPathDisplay:
         optimum: Any = None,
         title: str = "",
         unit: str = "",
+        step: str = "iteration",
     ) -> None:
         self.path = np.asarray(path, np.float64)
         self.xx0, self.xx1 = np.asarray(xx0, np.float64), np.asarray(xx1, np.float64)
@@ -486,6 +512,7 @@ class DescentPathDisplay:
         self.optimum = None if optimum is None else np.asarray(optimum, np.float64)
         self.title = title
         self.unit = unit
+        self.step = step
 
     @classmethod
     def collect(
@@ -512,11 +539,14 @@ class DescentPathDisplay:
         centre = path.w if centre is None else centre
         track = path.parameters[:, pair]
         curvature = np.diagonal(path.hessian)[pair]
-        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(np.vstack([track, centre[pair]]), curvature))
+        margin = AROUND * np.ptp(np.vstack([track, centre[pair]]), axis=0)
+        shown = np.vstack([track, centre[pair] - margin, centre[pair] + margin])
+        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(shown, curvature))
         points = np.tile(centre, (GRID, GRID, 1))
         points[..., pair[0]], points[..., pair[1]] = np.meshgrid(xx0, xx1)
-        title = "" if len(names) == 2 else f"loss with the other {len(names) - 2} parameters at "
-        title += "" if len(names) == 2 else "the optimum" if known else "their last values"
+        others = len(names) - 2
+        title = f"where the {'other one is' if others == 1 else f'other {others} parameters are'} "
+        title = title + ("optimal" if known else "as in the end") if others else ""
         return cls(
             track,
             xx0=xx0,
@@ -526,6 +556,7 @@ class DescentPathDisplay:
             optimum=centre[pair] if known else None,
             title=title,
             unit=unit,
+            step=step_of(result.solver),
         )
 
     @classmethod
@@ -660,22 +691,23 @@ class DescentPathDisplay:
             If `ax` are no axes.
         """
         self.ax_ = ax = axes_for(ax)
-        self.figure_ = ax.figure    # type: ignore[assignment]     # not a subfigure, or used as a figure
+        self.figure_ = ax.figure
         self._contoured(ax, cmap, colorbar)
-        style = {
-            "color": VERMILION, "linewidth": 1.6, "marker": "o" if len(self.path) <= FEW else "", "markersize": 3.5,
-            "label": f"path of {len(self.path) - 1:,} steps",
-        } | line_kw  # fmt: skip
+        marker, label = "o" if len(self.path) <= FEW else "", f"path of {counted(len(self.path) - 1, self.step)}"
+        style = styled(line_kw, color=VERMILION, linewidth=1.6, marker=marker, markersize=3.5, label=label)
         (self.line_,) = ax.plot(*self.path.T, **style)
         self._marked(ax)
         ax.set_xlim(self.xx0[0], self.xx0[-1])
         ax.set_ylim(self.xx1[0], self.xx1[-1])
-        if 1 / SQUARE < np.ptp(self.xx0) / np.ptp(self.xx1) < SQUARE:
+        ratio = np.ptp(self.xx0) / np.ptp(self.xx1)
+        if 1 / SQUARE < ratio < SQUARE:
             ax.set_aspect("equal")
+        ax.locator_params(nbins=7)
+        ax.ticklabel_format(scilimits=(-3, 5), useMathText=True)
         ax.set_xlabel(plain(self.names[0]))
         ax.set_ylabel(plain(self.names[1]))
         ax.set_title(self.title, fontsize="medium")
-        ax.legend()
+        ax.legend(loc=self._emptiest())
         return self
 
     def _contoured(self, ax: Axes, cmap: Any, colorbar: bool) -> None:
@@ -689,8 +721,18 @@ class DescentPathDisplay:
         ax.contour(self.xx0, self.xx1, self.response, levels=levels[1:-1], colors="white", linewidths=0.7)
         if colorbar:
             bar = ax.figure.colorbar(self.surface_, ax=ax, label=f"loss{self.unit}", ticks=levels[::2], pad=0.03)
-            digits = max(4, int(np.ceil(np.log10(max(abs(least), abs(most)) / (levels[2] - least)))) + 1)
-            bar.ax.set_yticklabels([f"{level:,.{digits}g}" for level in levels[::2]])
+            bar.ax.set_yticklabels(told_apart(levels[::2]))
+
+    def _emptiest(self) -> str:
+        """The corner farthest from the path and the optimum; "best" of matplotlib's keeps off the contours too."""
+        count = len(self.path)
+        along = np.linspace(0, count - 1, 8 * count)
+        points = np.column_stack([np.interp(along, np.arange(count), column) for column in self.path.T])
+        if self.optimum is not None:
+            points = np.vstack([points, self.optimum])
+        points = (points - [self.xx0[0], self.xx1[0]]) / [np.ptp(self.xx0), np.ptp(self.xx1)]
+        corners = {"upper right": (1, 1), "upper left": (0, 1), "lower right": (1, 0), "lower left": (0, 0)}
+        return max(corners, key=lambda name: np.linalg.norm(points - corners[name], axis=1).min())
 
     def _marked(self, ax: Axes) -> None:
         """Mark start, end and optimum; an end that is the optimum has the mark of that alone."""
@@ -711,6 +753,15 @@ class DescentPathDisplay:
         extent = np.array([np.ptp(self.xx0), np.ptp(self.xx1)])
         if (np.abs(self.path[-1] - self.optimum) < 0.01 * extent).all():
             self.end_.set(visible=False, label="_nolegend_")
+
+
+def told_apart(values: np.ndarray) -> list[str]:
+    """Growing numbers with as many decimals each as tell them apart."""
+    least = float(np.diff(values).min())
+    if not 1e-4 < abs(values).max() < 1e7:
+        return [f"{value:.3e}" for value in values]
+    decimals = max(0, 1 - int(np.floor(np.log10(least)))) if least < 10 else 0
+    return [f"{value:,.{decimals}f}" for value in values]
 
 
 def names_of(path: DescentPath, feature_names: Any) -> list[str]:
@@ -745,7 +796,7 @@ def place_of(parameter: Any, names: list[str], n_features: int) -> int:
         if parameter not in names:
             raise ValueError(f"there is no parameter {parameter!r}; there are {', '.join(names)}")
         return names.index(parameter)
-    if not isinstance(parameter, Integral) or isinstance(parameter, bool):
+    if not isinstance(parameter, (int, np.integer)) or isinstance(parameter, bool):
         raise TypeError(f"parameters must be columns by number or name, or 'intercept', got {parameter!r}")
     if not 0 <= parameter < n_features:
         raise ValueError(f"parameters has column {parameter}, but there are {n_features} columns")
@@ -807,8 +858,9 @@ class FitDisplay:
         curve = LossCurveDisplay.collect(result, y_unit=y_unit)
         path = None
         if parameters is not None or (result.path is not None and len(result.path.w) == 2):
-            options = {"parameters": parameters, "feature_names": feature_names, "y_unit": y_unit}
-            path = DescentPathDisplay.collect(result, **options)
+            path = DescentPathDisplay.collect(
+                result, parameters=parameters, feature_names=feature_names, y_unit=y_unit
+            )
         return cls(curve, path)
 
     def plot(self, ax: Any = None) -> FitDisplay:
@@ -823,7 +875,7 @@ class FitDisplay:
         -------
         self : FitDisplay
         """
-        displays = [self.loss_curve] if self.path is None else [self.loss_curve, self.path]
+        displays: list[Any] = [self.loss_curve] if self.path is None else [self.loss_curve, self.path]
         if ax is None:
             size = (6.4 * len(displays), 4.6)
             ax = pyplot().subplots(1, len(displays), figsize=size, layout="constrained", squeeze=False)[1]

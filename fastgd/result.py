@@ -12,7 +12,7 @@ from fastgd import _validation as validate
 from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
 from fastgd._path import DescentPath
-from fastgd._summary import as_html, as_text, figures
+from fastgd._summary import Summarised, figures
 
 if TYPE_CHECKING:
     from fastgd.plotting import FitDisplay
@@ -34,7 +34,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FitResult:
+class FitResult(Summarised):
     """A fitted linear model, how it was found, and how near the optimum it is.
 
     Attributes
@@ -96,13 +96,6 @@ class FitResult:
         return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return as_text(*self._summary())
-
-    def _repr_html_(self) -> str:
-        """The same for a notebook."""
-        return as_html(*self._summary())
 
     def _summary(self) -> tuple[str, list[tuple[str, str]]]:
         """A title, and names and values to be shown."""
