@@ -231,7 +231,7 @@ def fit_target(objective: MSE, solver: str, options: Options, monitor: Monitor) 
     logger.debug("solver %s: %s", choice.solver, choice.reason)
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
     logger.info(
-        "%s: %s after %d iterations and %d passes over X, loss %.6g, optimality %.3g",
+        "%s: %s; %d iterations, %d passes over X, loss %.6g, optimality %.3g",
         choice.solver, outcome.stop_reason, outcome.n_iter, outcome.n_passes, outcome.loss, outcome.optimality,
     )  # fmt: skip
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:

@@ -105,6 +105,11 @@ def once(ax: Axes, label: str) -> str:
     return "_nolegend_" if label in ax.get_legend_handles_labels()[1] else label
 
 
+def plain_marker(handle: Any) -> bool:
+    """Whether a legend's handle is a marker without a line."""
+    return hasattr(handle, "get_linestyle") and handle.get_linestyle() == "None"
+
+
 def in_figures(value: float) -> str:
     """A number to five digits, with commas between thousands."""
     return f"{value:,.5g}"
@@ -429,7 +434,9 @@ class LossCurveDisplay:
         ax.set_ylabel(f"{self.loss_name}{above}{self.unit}")
         ax.grid(True, color="#dddddd", linewidth=0.8)
         ax.set_axisbelow(True)
-        ax.legend()
+        entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
+        entries.sort(key=lambda entry: plain_marker(entry[0]))     # curves first, their markers below
+        ax.legend(*zip(*entries, strict=True))
 
 
 # ---- the path --------------------------------------------------------------------------------------------------------
@@ -720,7 +727,8 @@ class DescentPathDisplay:
         self.surface_ = ax.contourf(self.xx0, self.xx1, self.response, levels=levels, colors=colors)
         ax.contour(self.xx0, self.xx1, self.response, levels=levels[1:-1], colors="white", linewidths=0.7)
         if colorbar:
-            bar = ax.figure.colorbar(self.surface_, ax=ax, label=f"loss{self.unit}", ticks=levels[::2], pad=0.03)
+            beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))     # as high as the axes, whatever their aspect
+            bar = ax.figure.colorbar(self.surface_, cax=beside, label=f"loss{self.unit}", ticks=levels[::2])
             bar.ax.set_yticklabels(told_apart(levels[::2]))
 
     def _emptiest(self) -> str:
