@@ -6,12 +6,15 @@ to the bit, whatever is fused, stored or computed twice.
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import signal
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import LAYOUTS
 
-from fastgd import _kernels
+import fastgd as fg
+from fastgd import _kernels, _tape
 from fastgd._graph import ELEMENTWISE, Node, run_plain
 from fastgd._lowering import LONGEST, lower
 from fastgd._schedule import Schedule
@@ -401,6 +405,27 @@ def test_memory_of_a_chain(make: Callable[[int], tuple[Node, list[Node]]]) -> No
         np.testing.assert_allclose(result, expected, rtol=1e-13)
 
 
+def test_memory_of_a_compiled_gradient() -> None:
+    """Of some twenty operations, through the public functions."""
+
+    def f(x: np.ndarray) -> np.floating:
+        a = np.sin(x) * np.exp(-0.5 * x * x)
+        b = np.tanh(a + 0.3 * x) / (1.0 + x * x)
+        c = np.log(1.0 + np.exp(b)) * np.cos(a)
+        return np.mean((np.sqrt(1.0 + c * c) - a * b) ** 2 + np.where(x > 0, c, a))
+
+    compiled = fg.compile(fg.value_and_grad(f))
+    A = np.random.default_rng(12).standard_normal(500_000)
+    compiled(A)
+    tracemalloc.start()
+    try:
+        compiled(A)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert A.nbytes <= peak <= A.nbytes + (1 << 20)
+
+
 def test_dead_values_make_room_for_others() -> None:
     """A chain of matrix products has two intermediate values at a time."""
     x = start = w.input((50, 50))
@@ -408,6 +433,18 @@ def test_dead_values_make_room_for_others() -> None:
         x = w.matmul(x, start)
     lowered = lower(Schedule([start], [x]), [(400, 8)])
     assert lowered.arena_bytes < 3 * 50 * 50 * 8
+
+
+def test_stub_matches() -> None:
+    """Names and parameters of the stub are those of the module."""
+    stub = Path(_tape.__file__).with_name("_tape.pyi").read_text()
+    functions = re.findall(r"def (\w+)\(self, (\*?\w+)", stub.partition("class Tape:")[2])
+    members = {name for name in vars(Tape) if not name.startswith("__")}
+    assert {name for name, _ in functions if not name.startswith("__")} == members
+    for name, parameter in functions:
+        if not name.startswith("__"):
+            assert str(inspect.signature(getattr(Tape, name))).startswith(f"(self, {parameter}"), name
+    assert callable(_tape.use)
 
 
 # ---- arguments -------------------------------------------------------------------------------------------------------
