@@ -38,19 +38,20 @@ def watched(
         yield callback
         return
     try:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
     except ImportError:
         raise ImportError("progress=True needs rich: pip install 'fastgd[cli]'") from None
     columns = (
-        TextColumn("{task.description}iteration {task.completed:,} of at most {task.total:,}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.6g}, " + measure + " {task.fields[optimality]:.2g}"),
-        TimeElapsedColumn(),
-        TextColumn("at most"),
+        TextColumn("{task.description}iteration {task.completed:,} / {task.total:,}"),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),    # what 80 columns leave
+        TextColumn("loss {task.fields[loss]:.5g},"),
+        TextColumn(measure + " {task.fields[optimality]:.1e}"),
+        TextColumn("≤"),
         TimeRemainingColumn(),
         TextColumn("left"),
     )
-    with Progress(*columns, transient=True) as bar:
+    with Progress(*columns, transient=True, expand=True) as bar:
         task = bar.add_task("", total=max_iter, loss=float("nan"), optimality=float("nan"))
         starts, shown_at = 0, 0.0
 
