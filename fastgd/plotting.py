@@ -7,7 +7,7 @@ was drawn stands in attributes that end in an underscore. Needs matplotlib, the 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,10 +30,19 @@ DECADES = 100.0
 FEW = 100
 #: Points along each axis of a contour plot, its rings, and the room about a path as a share of its extent.
 GRID, RINGS, ROOM = 121, 14, 0.1
+#: Losses that differ by less than this share of them differ by rounding.
+FLAT = 1e-13
 #: As far, as a share of the path's extent, the bowl is shown on all sides of the optimum.
 AROUND = 0.25
 #: Of the two axes of a contour plot the shorter shows at least this share of the loss that the longer shows.
 LEAST_SHARE = 0.3
+#: What a legend takes of the axes, about, and where its middle may be.
+LEGEND = (0.46, 0.34)
+PLACES = {
+    f"{row} {column}": (x, y)
+    for row, y in (("upper", 1 - LEGEND[1] / 2), ("lower", LEGEND[1] / 2))
+    for column, x in (("right", 1 - LEGEND[0] / 2), ("left", LEGEND[0] / 2), ("center", 0.5))
+}
 #: Axes whose extents differ by less than this have one unit length, so that gradients cross contours at right angles.
 SQUARE = 3.0
 #: Colours after Okabe and Ito, which all eyes tell apart.
@@ -457,8 +466,8 @@ class DescentPathDisplay:
         Of the parameters.
     optimum : array_like of shape (2,), optional
         Where the loss is least.
-    title, unit, step : str
-        A title, the unit of the loss in brackets, and the name of an iteration.
+    title, loss_name, unit, step : str
+        A title, and names of the loss, of its unit in brackets, and of an iteration.
 
     Attributes
     ----------
@@ -503,6 +512,7 @@ class DescentPathDisplay:
         names: Sequence[str],
         optimum: Any = None,
         title: str = "",
+        loss_name: str = "loss",
         unit: str = "",
         step: str = "iteration",
     ) -> None:
@@ -517,7 +527,10 @@ class DescentPathDisplay:
                              f"{self.response.shape} for {shapes}")
         self.names = tuple(names)
         self.optimum = None if optimum is None else np.asarray(optimum, np.float64)
+        if not np.isfinite(self.response).any():
+            raise ValueError("response must have finite entries, got none")
         self.title = title
+        self.loss_name = loss_name
         self.unit = unit
         self.step = step
 
@@ -546,9 +559,7 @@ class DescentPathDisplay:
         centre = path.w if centre is None else centre
         track = path.parameters[:, pair]
         curvature = np.diagonal(path.hessian)[pair]
-        margin = AROUND * np.ptp(np.vstack([track, centre[pair]]), axis=0)
-        shown = np.vstack([track, centre[pair] - margin, centre[pair] + margin])
-        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(shown, curvature))
+        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(around(track, centre[pair]), curvature))
         points = np.tile(centre, (GRID, GRID, 1))
         points[..., pair[0]], points[..., pair[1]] = np.meshgrid(xx0, xx1)
         others = len(names) - 2
@@ -670,6 +681,65 @@ class DescentPathDisplay:
             **line_kw,
         )
 
+    @classmethod
+    def from_function(
+        cls,
+        f: Callable[[np.ndarray], Any],
+        path: Any,
+        *,
+        names: Sequence[str] = ("x[0]", "x[1]"),
+        optimum: Any = None,
+        ax: Axes | None = None,
+        cmap: Any = "Blues",
+        colorbar: bool = True,
+        **line_kw: Any,
+    ) -> DescentPathDisplay:
+        """Draw a path over the contours of a function, such as one that `fastgd.minimize` descends.
+
+        Parameters
+        ----------
+        f : callable
+            Of an array of shape (2,); it is called 14,641 times. Where it is NaN or infinite nothing is drawn.
+        path : array_like of shape (n, 2)
+            The points, the start first.
+        names : pair of str, default ("x[0]", "x[1]")
+        optimum : array_like of shape (2,), optional
+            Where the function is least.
+        ax, cmap, colorbar, **line_kw
+            As for `plot`.
+
+        Returns
+        -------
+        DescentPathDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the path is not finite or has another shape, or the function is nowhere finite.
+
+        Examples
+        --------
+        >>> import fastgd as fg
+        >>> def rosenbrock(x):
+        ...     return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
+        >>> path = [[-1.2, 1.0]]
+        >>> r = fg.minimize(rosenbrock, path[0], callback=lambda x: path.append(x))
+        >>> display = fg.DescentPathDisplay.from_function(rosenbrock, path, optimum=r.x)  # doctest: +SKIP
+        """
+        points = validate.as_array(path, "path")
+        if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+            raise ValueError(f"path must have shape (n, 2) with n above 0, got {points.shape}")
+        validate.refuse_nonfinite(path=points)
+        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(around(points, optimum), np.ones(2)))
+        with np.errstate(all="ignore"):
+            response = np.array([[float(f(np.array([first, second]))) for first in xx0] for second in xx1])
+        display = cls(
+            points, xx0=xx0, xx1=xx1, response=response, names=names, optimum=optimum, loss_name="value of the function"
+        )
+        return display.plot(ax, cmap=cmap, colorbar=colorbar, **line_kw)
+
     def plot(
         self, ax: Axes | None = None, *, cmap: Any = "Blues", colorbar: bool = True, **line_kw: Any
     ) -> DescentPathDisplay:
@@ -718,29 +788,35 @@ class DescentPathDisplay:
         return self
 
     def _contoured(self, ax: Axes, cmap: Any, colorbar: bool) -> None:
-        """Draw contours, of a bowl at equal distances: losses above the least grow as the squares of the ring."""
-        least, most = float(self.response.min()), float(self.response.max())
-        if not most > least:
-            most = least + max(abs(least), 1.0)
-        levels = least + (most - least) * np.linspace(0.0, 1.0, RINGS + 1) ** 2
-        colors = pyplot().get_cmap(cmap)(np.linspace(0.75, 0.05, RINGS))
-        self.surface_ = ax.contourf(self.xx0, self.xx1, self.response, levels=levels, colors=colors)
-        ax.contour(self.xx0, self.xx1, self.response, levels=levels[1:-1], colors="white", linewidths=0.7)
+        """Draw contours that have areas between them that grow in line: of a bowl, rings of the same width."""
+        response = np.ma.masked_invalid(self.response)
+        levels = np.unique(np.quantile(response.compressed(), np.linspace(0.0, 1.0, RINGS + 1) ** 2))
+        if np.ptp(levels) <= FLAT * abs(levels).max():
+            levels = levels[0] + np.array([0.0, max(abs(levels[0]), 1.0)])
+        colors = pyplot().get_cmap(cmap)(np.linspace(0.75, 0.05, len(levels) - 1))
+        self.surface_ = ax.contourf(self.xx0, self.xx1, response, levels=levels, colors=colors)
+        ax.contour(self.xx0, self.xx1, response, levels=levels[1:-1], colors="white", linewidths=0.7)
         if colorbar:
             beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))     # as high as the axes, whatever their aspect
-            bar = ax.figure.colorbar(self.surface_, cax=beside, label=f"loss{self.unit}", ticks=levels[::2])
-            bar.ax.set_yticklabels(told_apart(levels[::2]))
+            ticks = levels if len(levels) < 4 else levels[::2]
+            bar = ax.figure.colorbar(self.surface_, cax=beside, label=f"{self.loss_name}{self.unit}", ticks=ticks)
+            bar.ax.set_yticklabels(told_apart(ticks))
 
     def _emptiest(self) -> str:
-        """The corner farthest from the path and the optimum; "best" of matplotlib's keeps off the contours too."""
+        """The place for a legend that hides least of the path; "best" of matplotlib's keeps off the contours too."""
         count = len(self.path)
         along = np.linspace(0, count - 1, 8 * count)
         points = np.column_stack([np.interp(along, np.arange(count), column) for column in self.path.T])
         if self.optimum is not None:
-            points = np.vstack([points, self.optimum])
+            points = np.vstack([points, np.tile(self.optimum, (len(points), 1))])    # its mark is as much as the path
         points = (points - [self.xx0[0], self.xx1[0]]) / [np.ptp(self.xx0), np.ptp(self.xx1)]
-        corners = {"upper right": (1, 1), "upper left": (0, 1), "lower right": (1, 0), "lower left": (0, 0)}
-        return max(corners, key=lambda name: np.linalg.norm(points - corners[name], axis=1).min())
+
+        def hidden(place: str) -> tuple[int, float]:
+            """How many points it hides, and how near the nearest is."""
+            off = np.abs(points - PLACES[place])
+            return int((off <= np.divide(LEGEND, 2)).all(axis=1).sum()), -float(off.max(axis=1).min())
+
+        return min(PLACES, key=hidden)
 
     def _marked(self, ax: Axes) -> None:
         """Mark start, end and optimum; an end that is the optimum has the mark of that alone."""
@@ -809,6 +885,14 @@ def place_of(parameter: Any, names: list[str], n_features: int) -> int:
     if not 0 <= parameter < n_features:
         raise ValueError(f"parameters has column {parameter}, but there are {n_features} columns")
     return int(parameter)
+
+
+def around(points: np.ndarray, optimum: Any) -> np.ndarray:
+    """The points and, if there is an optimum, corners of the room about it that is to be shown too."""
+    if optimum is None:
+        return points
+    margin = AROUND * np.ptp(np.vstack([points, optimum]), axis=0)
+    return np.vstack([points, optimum - margin, optimum + margin])
 
 
 def extents(points: np.ndarray, curvature: np.ndarray) -> list[tuple[float, float]]:

@@ -423,6 +423,34 @@ def test_what_has_no_path_says_what_keeps_one():
         fg.DescentPathDisplay([[1.0, 2.0]], xx0=[0, 1], xx1=[0], response=[[0], [1]], names=("a", "b"))
 
 
+def test_the_path_over_a_function():
+    path = [[-1.0, 2.0], [0.5, 0.5], [1.0, 0.0]]
+    display = fg.DescentPathDisplay.from_function(lambda x: np.log(x[0] + 0.8) ** 2 + x[1] ** 2, path, names=("u", "v"))
+    np.testing.assert_array_equal(display.line_.get_xydata(), path)
+    assert display.optimum_ is None
+    assert display.response[3, 90] == np.log(display.xx0[90] + 0.8) ** 2 + display.xx1[3] ** 2
+    assert np.isnan(display.response[:, 0]).all()       # where it is not defined, nothing is drawn
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("u", "v")
+    assert [axes.get_ylabel() for axes in display.ax_.child_axes] == ["value of the function"]
+    draw(display.figure_)
+    with pytest.raises(ValueError, match="response must have finite entries, got none"):
+        fg.DescentPathDisplay.from_function(lambda x: np.inf, path)
+    with pytest.raises(ValueError, match=r"path must have shape \(n, 2\) with n above 0, got \(2,\)"):
+        fg.DescentPathDisplay.from_function(lambda x: 1.0, path[0])
+    with pytest.raises(ValueError, match="path"):
+        fg.DescentPathDisplay.from_function(lambda x: 1.0, [[np.nan, 1.0]])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_the_legend_keeps_off_the_path(corner):
+    start = np.array(corner) * 2.0 - 1.0
+    display = fg.DescentPathDisplay.from_function(lambda x: x @ x, [start, start / 2, start / 4], optimum=[0.0, 0.0])
+    draw(display.figure_)
+    box = display.ax_.get_legend().get_window_extent()
+    points = display.ax_.transData.transform(np.vstack([np.linspace(start, start / 4, 50), [[0.0, 0.0]]]))
+    assert not any(box.contains(*point) for point in points)
+
+
 @pytest.mark.parametrize(
     ("values", "texts"),
     [
@@ -495,5 +523,6 @@ def test_the_guide_runs_and_draws_its_pictures(tmp_path, monkeypatch, capsys):
         exec(compile("\n".join(blocks), "plotting.md", "exec"), {})
     assert "iterations instead of" in capsys.readouterr().out
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == set(re.findall(r"\(images/(.*?)\)", guide)) == {"descent.png", "curves.png", "lasso.png"}
+    assert drawn == set(re.findall(r"\(images/(.*?)\)", guide))
+    assert len(drawn) == 4
     assert all((GUIDE.parent / "images" / name).stat().st_size < 150_000 for name in drawn)
