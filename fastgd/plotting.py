@@ -64,11 +64,11 @@ def pyplot() -> Any:
     return pyplot
 
 
-def axes_for(ax: Axes | None) -> Axes:
-    """The axes, or those of a new figure."""
+def axes_for(ax: Axes | None, height: float = 4.4) -> Axes:
+    """The axes, or those of a new figure of this height in inches."""
     plt = pyplot()
     if ax is None:
-        return plt.subplots(figsize=(6.4, 4.4), layout="constrained")[1]
+        return plt.subplots(figsize=(6.4, height), layout="constrained")[1]
     from matplotlib.axes import Axes
 
     if not isinstance(ax, Axes):
@@ -767,7 +767,9 @@ class DescentPathDisplay:
         TypeError
             If `ax` are no axes.
         """
-        self.ax_ = ax = axes_for(ax)
+        ratio = np.ptp(self.xx0) / np.ptp(self.xx1)
+        square = 1 / SQUARE < ratio < SQUARE
+        self.ax_ = ax = axes_for(ax, 0.8 + float(np.clip(4.7 / ratio, 2.0, 4.7)) if square else 4.4)
         self.figure_ = ax.figure
         self._contoured(ax, cmap, colorbar)
         marker, label = "o" if len(self.path) <= FEW else "", f"path of {counted(len(self.path) - 1, self.step)}"
@@ -776,8 +778,7 @@ class DescentPathDisplay:
         self._marked(ax)
         ax.set_xlim(self.xx0[0], self.xx0[-1])
         ax.set_ylim(self.xx1[0], self.xx1[-1])
-        ratio = np.ptp(self.xx0) / np.ptp(self.xx1)
-        if 1 / SQUARE < ratio < SQUARE:
+        if square:
             ax.set_aspect("equal")
         ax.locator_params(nbins=7)
         ax.ticklabel_format(scilimits=(-3, 5), useMathText=True)

@@ -200,6 +200,15 @@ def test_the_logger_tells_the_choice_and_the_end(caplog):
     assert others[0][1] == "solver gd: asked for"
 
 
+def test_the_logger_tells_how_a_descent_of_any_function_ended(caplog):
+    with caplog.at_level(logging.INFO, "fastgd"):
+        r = fg.minimize(lambda x: (x[0] - 1) ** 2, [3.0])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"minimize by lbfgs: {r.message}; {r.nit} iterations, {r.nfev} values, {r.njev} gradients, loss {r.fun:.6g}"
+    )
+
+
 def test_the_logger_is_silent_where_no_logging_is_set_up():
     code = f"""
 import sys
