@@ -44,7 +44,7 @@ PLACES = {
     for column, x in (("right", 1 - LEGEND[0] / 2), ("left", LEGEND[0] / 2), ("center", 0.5))
 }
 #: Axes whose extents differ by less than this have one unit length, so that gradients cross contours at right angles.
-SQUARE = 3.0
+SQUARE = 2.5
 #: Colours after Okabe and Ito, which all eyes tell apart.
 VERMILION, DARK, GREY = "#D55E00", "#222222", "#666666"
 
@@ -230,7 +230,7 @@ class LossCurveDisplay:
             )
         fitted = isinstance(result, FitResult)
         n_targets = result.coef.shape[1] if fitted and result.coef.ndim == 2 else 1
-        solver = result.solver if fitted else result.method
+        solver = result.solver if fitted else getattr(result, "method", "")
         return cls(
             history["loss"],
             iteration=history.get("iteration"),
@@ -238,8 +238,8 @@ class LossCurveDisplay:
             val_loss=history.get("val_loss"),
             optimum=optimum,
             least=result.loss - result.gap_bound if fitted and np.isfinite(result.gap_bound) else None,
-            converged=bool(result.converged if fitted else result.success),
-            ended=result.stop_reason if fitted else result.message,
+            converged=bool(result.converged if fitted else getattr(result, "success", False)),
+            ended=result.stop_reason if fitted else str(getattr(result, "message", "")),
             name=solver if name is None else name,
             loss_name="loss" if n_targets == 1 else f"loss, sum over {n_targets} targets",
             unit=unit if fitted else "",
@@ -396,7 +396,7 @@ class LossCurveDisplay:
     def _marked(self, ax: Axes, along: np.ndarray, shown: np.ndarray) -> None:
         """Mark the start, and the end or the parameters that were returned."""
         color = self.line_.get_color()
-        style: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4, "clip_on": False}
+        style: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4}
         hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
         first = int(self.iteration[0])
         label = "start" if first == 0 else f"after {counted(first, self.step)}"
@@ -420,7 +420,7 @@ class LossCurveDisplay:
             return
         ax.set_yscale("log")
         if self.end_.get_ydata()[0] <= 0:
-            self.end_.set(transform=ax.get_xaxis_transform(), ydata=[0.0])
+            self.end_.set(transform=ax.get_xaxis_transform(), ydata=[0.0], clip_on=False)
 
     def _bounded(self, ax: Axes) -> None:
         """Draw the line that no loss can be below, where it can be told from the last loss."""
@@ -780,8 +780,8 @@ class DescentPathDisplay:
         ax.set_ylim(self.xx1[0], self.xx1[-1])
         if square:
             ax.set_aspect("equal")
-        ax.locator_params(nbins=7)
-        ax.ticklabel_format(scilimits=(-3, 5), useMathText=True)
+        for axis in (ax.xaxis, ax.yaxis):
+            label_few(axis)
         ax.set_xlabel(plain(self.names[0]))
         ax.set_ylabel(plain(self.names[1]))
         ax.set_title(self.title, fontsize="medium")
@@ -838,6 +838,16 @@ class DescentPathDisplay:
         extent = np.array([np.ptp(self.xx0), np.ptp(self.xx1)])
         if (np.abs(self.path[-1] - self.optimum) < 0.01 * extent).all():
             self.end_.set(visible=False, label="_nolegend_")
+
+
+def label_few(axis: Any) -> None:
+    """At most seven numbers along an axis, with one power of ten for all if they are small or large."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    axis.set_major_locator(MaxNLocator(7))
+    formatter = ScalarFormatter(useMathText=True)
+    formatter.set_powerlimits((-3, 5))
+    axis.set_major_formatter(formatter)
 
 
 def told_apart(values: np.ndarray) -> list[str]:
