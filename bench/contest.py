@@ -41,8 +41,8 @@ class Effort:
 #: Seconds after which the processor time that the system counts is good for a judgement.
 LONG_ENOUGH = 0.1
 
-#: Seconds of rest after which a process counts as idle.
-IDLE = 0.001
+#: Seconds of rest after which a process counts as idle, and seconds to wait for that.
+IDLE, PATIENCE = 0.001, 0.3
 
 FULL = Effort(turn=0.01, rounds=5, most_rounds=31, seconds=3.0)
 QUICK = Effort(turn=0.0005, rounds=2, most_rounds=2, seconds=0.0)
@@ -147,9 +147,10 @@ def take_turns(calls: list[Callable[[], Any]], effort: Effort) -> list[Turns]:
 
 
 def settle() -> None:
-    """Wait until the process is idle: some libraries' threads spin for long after their work, on others' cores."""
+    """Wait until the process is idle, or PATIENCE: some libraries' threads spin on after their work, on others' cores."""
+    end = time.perf_counter() + PATIENCE
     idle = False
-    while not idle:
+    while not idle and time.perf_counter() < end:
         start, busy = time.perf_counter(), time.process_time()
         time.sleep(IDLE)
         idle = time.process_time() - busy < 0.5 * (time.perf_counter() - start)

@@ -22,8 +22,8 @@ DLPACK_CPU = 1
 
 def is_tensor(value: Any) -> bool:
     """Whether this is a PyTorch tensor, which it can only be where PyTorch was imported."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)     # none yet while torch is being imported
+    return tensor is not None and isinstance(value, tensor)
 
 
 def parameter_view(value: Any, name: str) -> tuple[np.ndarray, Any]:
