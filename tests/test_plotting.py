@@ -25,8 +25,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-GUIDE = Path(__file__).parents[1] / "docs" / "plotting.md"
-
 
 @pytest.fixture(autouse=True)
 def _close_figures():
@@ -511,18 +509,3 @@ for call in (r.plot, lambda: LossCurveDisplay.from_result(r), lambda: DescentPat
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["plots need matplotlib: pip install 'fastgd[plot]'"] * 3, done.stderr
-
-
-def test_the_guide_runs_and_draws_its_pictures(tmp_path, monkeypatch, capsys):
-    """Its code blocks, one after the other, as one program without a warning."""
-    monkeypatch.chdir(tmp_path)
-    guide = GUIDE.read_text()
-    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        exec(compile("\n".join(blocks), "plotting.md", "exec"), {})
-    assert "iterations instead of" in capsys.readouterr().out
-    drawn = {path.name for path in tmp_path.iterdir()}
-    assert drawn == set(re.findall(r"\(images/(.*?)\)", guide))
-    assert len(drawn) == 4
-    assert all((GUIDE.parent / "images" / name).stat().st_size < 150_000 for name in drawn)
