@@ -147,7 +147,7 @@ def take_turns(calls: list[Callable[[], Any]], effort: Effort) -> list[Turns]:
 
 
 def settle() -> None:
-    """Wait until the process is idle, or PATIENCE: some libraries' threads spin on after their work, on others' cores."""
+    """Wait until the process is idle, but no longer than PATIENCE: some libraries' threads spin on after their work."""
     end = time.perf_counter() + PATIENCE
     idle = False
     while not idle and time.perf_counter() < end:

@@ -5,6 +5,7 @@
 >>> g = fg.mse_grad([[1.0, 2.0]], [3.0], [0.0, 0.0])        # kernels: one pass over X
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -31,19 +32,25 @@ if TYPE_CHECKING:
     from fastgd.autodiff import check_grads, compile, derivative, grad, hessp, jacobian, value_and_grad  # noqa: A004
     from fastgd.estimators import GDRegressor as GDRegressor
     from fastgd.estimators import SGDRegressor as SGDRegressor
+    from fastgd.plotting import DescentPathDisplay, LossCurveDisplay
 
 #: What is imported at first use, and from where.
 _LATER = dict.fromkeys(
     ("check_grads", "compile", "derivative", "grad", "hessp", "jacobian", "value_and_grad"),
     "fastgd.autodiff",
 ) | {"explain": "fastgd._explain", "GDRegressor": "fastgd.estimators", "SGDRegressor": "fastgd.estimators"}
+_LATER |= dict.fromkeys(("DescentPathDisplay", "LossCurveDisplay"), "fastgd.plotting")
+
+logging.getLogger("fastgd").addHandler(logging.NullHandler())     # says nothing unless it is asked to
 
 __all__ = [
     "MSE",
     "ConvergenceWarning",
+    "DescentPathDisplay",
     "DivergenceError",
     "FitResult",
     "Iterate",
+    "LossCurveDisplay",
     "Moments",
     "NewerFormatError",
     "NonFiniteError",

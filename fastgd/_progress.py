@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["watched"]
+
+#: Seconds between two looks at the iterate: the bar is drawn ten times a second.
+PAUSE = 0.05
 
 Callback = Callable[[Any], Any]
 
@@ -18,7 +22,8 @@ def watched(
     """The caller's callback, and within the block a bar with it if `progress` asks for one.
 
     What the callback is shown has an `iteration`, a `loss` and an `optimality`, which the bar calls by the name of the
-    measure.
+    measure. An iteration of 0 is the start, of the first or of another target. The time left is that of `max_iter`
+    iterations: when a descent converges, nobody knows before.
 
     Raises
     ------
@@ -33,21 +38,33 @@ def watched(
         yield callback
         return
     try:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
     except ImportError:
         raise ImportError("progress=True needs rich: pip install 'fastgd[cli]'") from None
     columns = (
-        TextColumn("iteration {task.completed:,}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.6g}, " + measure + " {task.fields[optimality]:.2g}"),
-        TimeElapsedColumn(),
+        TextColumn("{task.description}iteration {task.completed:,} / {task.total:,}"),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),    # what 80 columns leave
+        TextColumn("loss {task.fields[loss]:.5g},"),
+        TextColumn(measure + " {task.fields[optimality]:.1e}"),
+        TextColumn("≤"),
         TimeRemainingColumn(),
+        TextColumn("left"),
     )
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("fit", total=max_iter, loss=float("nan"), optimality=float("nan"))
+    with Progress(*columns, transient=True, expand=True) as bar:
+        task = bar.add_task("", total=max_iter, loss=float("nan"), optimality=float("nan"))
+        starts, shown_at = 0, 0.0
 
         def show(iterate: Any) -> Any:
-            bar.update(task, completed=iterate.iteration, loss=iterate.loss, optimality=iterate.optimality)
+            nonlocal starts, shown_at
+            now = time.monotonic()
+            if iterate.iteration == 0:
+                starts += 1
+                if starts > 1:
+                    bar.reset(task, description=f"target {starts}: ")
+            if iterate.iteration == 0 or now >= shown_at + PAUSE:
+                shown_at = now
+                bar.update(task, completed=iterate.iteration, loss=iterate.loss, optimality=iterate.optimality)
             return callback(iterate) if callback is not None else None
 
         yield show

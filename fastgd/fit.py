@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -16,6 +17,7 @@ from fastgd._checkpoint import checkpoint_of
 from fastgd._files import AnyPath
 from fastgd._held_out import HeldOut
 from fastgd._progress import watched
+from fastgd._recorder import Recorder
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
 from fastgd.result import FitResult, side_by_side
@@ -25,6 +27,8 @@ from fastgd.solvers._monitor import History, Iterate, Monitor
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
 
 __all__ = ["Moments", "fit"]
+
+logger = logging.getLogger("fastgd")
 
 #: What `tol=None` means for data computed in this dtype.
 DEFAULT_TOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-8}
@@ -66,6 +70,7 @@ def fit(
     checkpoint: AnyPath | None = None,
     every: float = 30.0,
     resume: bool = False,
+    keep_path: bool = False,
     n_threads: int | None = None,
 ) -> FitResult:
     """Fit a linear model by least squares: the w, b that minimise F(w, b).
@@ -140,7 +145,7 @@ def fit(
         StopIteration, ends the fit of that target. For it, a validation set or a bar, iterates are made one by one,
         which "gd", "cg" and "fista" else need not do.
     progress : bool, default False
-        Show a bar with iteration, loss and optimality; needs rich, the extra ``cli``.
+        Show a bar with iteration, loss, optimality and the time left; needs rich, the extra ``cli``.
     checkpoint : str or path-like, optional
         A file that holds the state of a long fit, and in the end its result, so that a fit that was interrupted, killed
         or lost its machine goes on; needs safetensors, the extra ``io``. It is replaced as a whole: a kill at any
@@ -152,6 +157,9 @@ def fit(
         interruption, `history`'s ``seconds`` apart. A checkpoint of other data, options, another version or instruction
         set is refused, as is one without a callback or bar in a fit that has one, because that finds iterates in
         another way; so is one that is there without `resume`. The callback sees what comes after it.
+    keep_path : bool, default False
+        Keep the parameters of each iterate for `FitResult.plot` to draw. Iterates are then made one by one, and one
+        pass more goes over X, in which (n_features + 1)^2 numbers are found. Of one target only.
     n_threads : int, optional
         Threads a pass may use; results have the same bits for any number.
 
@@ -208,20 +216,25 @@ def fit(
     X = validate.as_matrix(X)
     columns = validate.as_targets(y, len(X))
     n_targets = None if columns is None else len(columns)
+    if validate.as_flag(keep_path, "keep_path") and n_targets is not None:
+        raise ValueError(f"keep_path=True needs y of shape (n_samples,), got {n_targets} columns of targets")
     starts = starts_from(w0, X.shape[1], validate.as_flag(fit_intercept, "fit_intercept"), n_targets)
     held_out = None
     if X_val is not None or y_val is not None:
         held_out = HeldOut(X_val, y_val, X.shape[1], n_targets, fit_intercept, n_threads)
     asked = {**given, "solver": solver, "tol": tol, "patience": patience}
-    asked |= {"l2": validate.as_number(l2, "l2", least=0), "fit_intercept": bool(fit_intercept)}
+    l2 = validate.as_number(l2, "l2", least=0)
+    asked |= {"l2": l2, "fit_intercept": bool(fit_intercept), "keep_path": bool(keep_path)}
     keeper = None
     if checkpoint is not None or resume:
-        facts = asked | {"callback or progress": callback is not None or validate.as_flag(progress, "progress")}
+        watches = callback is not None or validate.as_flag(progress, "progress")
+        facts = asked | {"callback or progress": watches}
         data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
         keeper = checkpoint_of(checkpoint, every, resume, facts, data)
     fitted = [] if keeper is None else list(keeper.finished)
     given["shared"] = None if columns is None else {}
     with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
+        recorder = Recorder(seen) if keep_path else None
         for place in range(len(fitted), len(starts)):
             target = y if columns is None else columns[place]
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
@@ -235,10 +248,13 @@ def fit(
                 l1=options.l1,
                 val_loss=None if held_out is None else partial(held_out.loss, place),
                 patience=patience,
-                callback=seen,
+                callback=recorder or seen,
                 keeper=keeper,
             )
-            fitted.append(fit_target(objective, solver, options, monitor, names, asked))
+            result, complaint = fit_target(objective, solver, options, monitor, names, asked)
+            if recorder is not None:
+                result = recorder.added_to(result, objective, options.l1)
+            fitted.append((result, complaint))
             if keeper is not None:
                 keeper.take(fitted, last=place + 1 == len(starts), alone=not given["shared"])
     for _, complaint in fitted:
@@ -260,7 +276,12 @@ def fit_target(
     may_try = monitor.plain and options.tol > 0 and options.shared is None
     choice = choose(objective, options.l1, may_try=may_try) if solver == "auto" else Choice(solver, "asked for")
     options = dataclasses.replace(options, trial=True) if choice.trial else options
+    logger.debug("solver %s: %s", choice.solver, choice.reason)
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
+    logger.info(
+        "%s: %s; %d iterations, %d passes over X, loss %.6g, optimality %.3g",
+        choice.solver, outcome.stop_reason, outcome.n_iter, outcome.n_passes, outcome.loss, outcome.optimality,
+    )  # fmt: skip
     complaint = ""
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         complaint = (

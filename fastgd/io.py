@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastgd._files import AnyPath, read_file, replace_file, write_file
+from fastgd._path import DescentPath
 from fastgd._version import __version__
 from fastgd.result import FitResult
 
@@ -70,8 +71,9 @@ def load(path: AnyPath) -> FitResult:
 
 
 def tree_of(result: FitResult) -> dict[str, Any]:
-    """The fields of a result by their names."""
-    return {field.name: getattr(result, field.name) for field in fields(FitResult)}
+    """The fields of a result by their names, and those of its path by theirs."""
+    tree = {field.name: getattr(result, field.name) for field in fields(FitResult)}
+    return tree | {"path": None if result.path is None else vars(result.path)}
 
 
 def result_from(tree: Any) -> FitResult:
@@ -95,6 +97,7 @@ def result_from(tree: Any) -> FitResult:
     if names is not None and len(names) != len(coef):
         raise ValueError(f"there are {len(names)} feature_names for {len(coef)} coefficients")
     tree = dict(tree)
+    tree["path"] = None if tree["path"] is None else DescentPath(**tree["path"])
     tree["feature_names"] = None if names is None else tuple(names)
     tree["categories"] = None if categories is None else {key: tuple(value) for key, value in categories.items()}
     return FitResult(**tree)
@@ -132,6 +135,20 @@ def is_categories(value: Any) -> bool:
     return isinstance(value, dict) and all(is_strings(values) for values in value.values())
 
 
+def is_path(value: Any) -> bool:
+    """Whether these are the fields of a `DescentPath`, in shapes that go together."""
+    arrays = {"parameters": 2, "w": 1, "grad": 1, "hessian": 2}
+    kinds = {"fit_intercept": bool, "loss": float, "l1": float}
+    if not isinstance(value, dict) or value.keys() != arrays.keys() | kinds.keys():
+        return False
+    typed = all(type(value[name]) is kind for name, kind in kinds.items())
+    if not typed or not all(is_array(value[name], "f8", (ndim,)) for name, ndim in arrays.items()):
+        return False
+    size = len(value["w"])
+    shapes = [value[name].shape for name in ("grad", "hessian")]
+    return shapes == [(size,), (size, size)] and value["parameters"].shape[1] == size
+
+
 def is_options(value: Any) -> bool:
     return isinstance(value, dict) and all(type(item) in (type(None), bool, int, float, str) for item in value.values())
 
@@ -153,6 +170,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "feature_names": lambda value: value is None or is_strings(value),
     "categories": lambda value: value is None or is_categories(value),
     "options": is_options,
+    "path": lambda value: value is None or is_path(value),
 }
 
 

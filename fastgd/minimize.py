@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
 from fastgd.solvers._monitor import BLOW_UP, History
 
 __all__ = ["MinimizeResult", "minimize"]
+
+logger = logging.getLogger("fastgd")
 
 #: The method that needs no tuning.
 AUTO = "lbfgs"
@@ -234,6 +237,10 @@ def minimize(
         point, end = descend(function, name, settings, watch)
     if jac is None or jac is False:
         end = watch.traced(point) or end
+    logger.info(
+        "minimize by %s: %s; %d iterations, %d values, %d gradients, loss %.6g",
+        name, end.message, watch.nit, function.nfev, function.njev, point.loss,
+    )  # fmt: skip
     result = MinimizeResult(
         x=parameters.returned(point.x),
         fun=point.loss,

@@ -26,6 +26,7 @@ from fastgd._csr import CSR
 from fastgd._engine import resolve_threads, sum_blocks
 from fastgd._rows import RowBlock
 from fastgd._spectrum import largest_eigenvalue
+from fastgd._summary import Summarised, figures
 from fastgd.errors import DivergenceError
 
 __all__ = ["MSE", "SecondMoments", "mse", "mse_grad", "mse_value_and_grad"]
@@ -47,7 +48,7 @@ IN_PLACE_ROWS = 1 << 14
 IN_PLACE_PRODUCTS = 1 << 37
 
 
-class MSE(_mse.DenseMSE):
+class MSE(_mse.DenseMSE, Summarised):
     """Mean squared error of a linear model, with its data checked once and read in place.
 
     F(w) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l2 |w|^2. The arrays are held, not copied: what the caller
@@ -119,6 +120,17 @@ class MSE(_mse.DenseMSE):
             rtol = 1e-5 if self.dtype == np.float32 else 1e-6
             self._largest = largest_eigenvalue(lambda v, out: self.hessp(v, out=out), size, rtol=rtol)
         return self._largest
+
+    def _summary(self) -> tuple[str, list[tuple[str, str]]]:
+        n, d = self.X.shape
+        kind = "sparse" if isinstance(self.X, CSR) else "dense"
+        weights = "" if self.sample_weight is None else f", weights of sum {self.total_weight:.6g}"
+        return "MSE of a linear model", [
+            ("X", f"{n:,} × {d:,}, {kind}, {self.X.dtype}{weights}"),
+            ("intercept", "fitted" if self.fit_intercept else "none"),
+            ("l2", f"{self.l2:.6g}"),
+            ("threads", f"{self.n_threads}"),
+        ]
 
     def _on_blocks(
         self, w: np.ndarray, b: float, sums: np.ndarray, with_gradient: bool, curvature: bool
@@ -213,7 +225,7 @@ def mse_value_and_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) ->
     return MSE(X, y).value_and_grad(w, out) if short is None else short
 
 
-class SecondMoments:
+class SecondMoments(Summarised):
     """XᵀX, Xᵀy, yᵀy, Σx, Σy and Σs of all rows seen so far, about a shift near the means.
 
     They are kept as one matrix, the Gram matrix of z = (x, y, 1) - (shift, 0). It is all that a least-squares fit needs
@@ -240,6 +252,17 @@ class SecondMoments:
         self.n_samples = 0
         self.shift = np.zeros(n_features + 1)
         self.gram = np.zeros((n_features + 2, n_features + 2))
+
+    def _summary(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [("rows", f"{self.n_samples:,}"), ("columns", f"{self.n_features:,}")]
+        if self.n_samples:
+            rows += [
+                ("weight", f"{self.weight:.6g}"),
+                ("means of X", figures(self.means[:-1])),
+                ("mean of y", figures(self.means[-1])),
+                ("rounding", f"{self.rounding:.2g}"),
+            ]
+        return f"{type(self).__name__}: second moments of X and y", rows
 
     def update(self, X: Any, y: Any, sample_weight: Any = None) -> SecondMoments:
         """Add rows.

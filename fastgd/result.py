@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from fastgd import _validation as validate
 from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
 from fastgd._files import AnyPath
+from fastgd._path import DescentPath
+from fastgd._summary import Summarised, figures
+
+if TYPE_CHECKING:
+    from fastgd.plotting import FitDisplay
 
 __all__ = ["FitResult"]
 
@@ -22,13 +27,17 @@ def same(a: Any, b: Any) -> bool:
     """Equality of field values, arrays entry by entry."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, DescentPath) and isinstance(b, DescentPath):
+        return same(vars(a), vars(b))
     if isinstance(a, (np.ndarray, float)):
         return np.array_equal(a, b, equal_nan=True)
+    if isinstance(a, DescentPath):
+        return isinstance(b, DescentPath) and same(vars(a), vars(b))
     return bool(a == b)
 
 
-@dataclass(frozen=True, eq=False)
-class FitResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult(Summarised):
     """A fitted linear model, how it was found, and how near the optimum it is.
 
     Attributes
@@ -68,6 +77,8 @@ class FitResult:
         Where columns of X stand for the values of a text column: its name, and its values in the order of the columns.
     options : dict
         What `fit` was asked for: every argument that is a number, a flag or a word.
+    path : DescentPath or None
+        With `keep_path=True`, the parameters of each iterate and what is needed to draw the loss about them.
 
     Of several targets, `n_iter` and `optimality` are the largest, `n_passes` and `gap_bound` sums, and `converged` says
     whether all have.
@@ -85,10 +96,11 @@ class FitResult:
     lr: float | None
     optimality: float
     gap_bound: float
-    history: dict[str, np.ndarray] = field(repr=False)
-    feature_names: tuple[str, ...] | None = field(default=None, repr=False)
-    categories: dict[str, tuple[str, ...]] | None = field(default=None, repr=False)
-    options: dict[str, Any] = field(default_factory=dict, repr=False)
+    history: dict[str, np.ndarray]
+    feature_names: tuple[str, ...] | None = field(default=None, kw_only=True)
+    categories: dict[str, tuple[str, ...]] | None = field(default=None, kw_only=True)
+    options: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    path: DescentPath | None = field(default=None, kw_only=True)
 
     def __eq__(self, other: object) -> bool:
         """Whether every field is the same; NaN is the same as NaN."""
@@ -97,6 +109,58 @@ class FitResult:
         return all(same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
 
     __hash__ = None  # type: ignore[assignment]
+
+    def _summary(self) -> tuple[str, list[tuple[str, str]]]:
+        """A title, and names and values to be shown."""
+        rows = [
+            ("coef", figures(self.coef)),
+            ("intercept", figures(self.intercept)),
+            ("loss", figures(self.loss) + gap_in_words(self.gap_bound)),
+            ("optimality", f"{self.optimality:.2g}"),
+            ("iterations", f"{self.n_iter:,}" + ("" if self.lr is None else f" of lr={self.lr:.6g}")),
+            ("passes over X", f"{self.n_passes:,}"),
+            ("ended", self.stop_reason),
+        ]
+        return f"FitResult: {self.solver}, {'converged' if self.converged else 'not converged'}", rows
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        parameters: tuple[int | str, int | str] | None = None,
+        feature_names: Any = None,
+        y_unit: str | None = None,
+    ) -> FitDisplay:
+        """Draw the loss curve, and of a fit with `keep_path=True` the path over the loss of two parameters beside it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes or two of them, optional
+            One for each picture; by default a new figure.
+        parameters : pair of {int, str}, optional
+            Columns by number or name, or "intercept", to draw the path of; by default the two that there are. Without
+            a name for two of more, only the loss is drawn.
+        feature_names : sequence of str, optional
+            The names of the columns.
+        y_unit : str, optional
+            The unit of y, such as "min": losses are in its square.
+
+        Returns
+        -------
+        FitDisplay
+            With `figure_`, `axes_`, and the displays `loss_curve` and `path`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed, the extra ``plot``.
+        TypeError, ValueError
+            If there are no such parameters, the fit has kept no path, or the axes are fewer or more than the pictures.
+        """
+        from fastgd.plotting import FitDisplay
+
+        display = FitDisplay.from_result(self, parameters=parameters, feature_names=feature_names, y_unit=y_unit)
+        return display.plot(ax)
 
     def explain(self) -> str:
         """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""
@@ -184,6 +248,11 @@ class FitResult:
         from fastgd import io
 
         io.save_onnx(self, path)
+
+
+def gap_in_words(gap_bound: float) -> str:
+    """What is known of how far the loss is above the optimum, to be said after it."""
+    return f", at most {gap_bound:.2g} above the optimum" if np.isfinite(gap_bound) else ""
 
 
 def counted(number: int, noun: str) -> str:

@@ -75,7 +75,9 @@ def bits(value):
 
 def differences(a, b):
     """The names of the fields that are not the same to the bit, seconds apart."""
-    return [f.name for f in fields(fg.FitResult) if bits(getattr(a, f.name)) != bits(getattr(b, f.name))]
+    pairs = {f.name: (getattr(a, f.name), getattr(b, f.name)) for f in fields(fg.FitResult)}
+    pairs["path"] = (a.path and vars(a.path), b.path and vars(b.path))
+    return [name for name, (one, other) in pairs.items() if bits(one) != bits(other)]
 
 
 def watching(_):
@@ -221,6 +223,17 @@ def test_it_may_be_interrupted_again_and_again(tmp_path):
             except KeyboardInterrupt:
                 interrupts += 1
         assert interrupts > 2
+        assert differences(result, whole) == []
+
+
+@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "saga"])
+def test_a_path_that_is_kept_goes_on(name, interrupted):
+    X, y = problem()
+    options = FITS[name] | {"keep_path": True}
+    whole = fg.fit(X, y, **options)
+    for after in (1, 4):
+        result, killed = interrupted(X, y, after, **options)
+        assert killed
         assert differences(result, whole) == []
 
 

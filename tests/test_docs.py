@@ -19,8 +19,12 @@ PAGES = sorted(page.name for page in DOCS.glob("*.md"))
 
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_run_and_print_what_they_show(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of a page are one program; a block of text shows what the block of Python before it prints."""
-    monkeypatch.chdir(tmp_path)     # for the files of a page
+    """The blocks of a page are one program; a block of text shows what the block of Python before it prints.
+
+    The pictures of a page are those that its program draws.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict[str, Any] = {"__name__": "page"}
     printed = ""
     for language, block in BLOCK.findall((DOCS / name).read_text()):
@@ -35,6 +39,9 @@ def test_blocks_run_and_print_what_they_show(name: str, tmp_path: Path, monkeypa
             assert printed == block
             printed = ""
     assert printed == ""
+    shown = set(re.findall(r"\(images/(.*?)\)", (DOCS / name).read_text()))
+    assert {path.name for path in tmp_path.glob("*.png")} == shown
+    assert all((DOCS / "images" / picture).stat().st_size < 150_000 for picture in shown)
 
 
 def test_blocks_are_found() -> None:

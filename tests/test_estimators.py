@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-import re
 import subprocess
 import sys
 import warnings
@@ -724,17 +723,3 @@ fg.Regressor
     assert len(asked) == 2
     assert all("need scikit-learn" in line and "pip install 'fastgd[sklearn]'" in line for line in asked)
     assert "AttributeError: module 'fastgd' has no attribute 'Regressor'" in done.stderr.splitlines()[-1]
-
-
-# ---- the guide -------------------------------------------------------------------------------------------------------
-
-
-def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its code blocks, one after the other, as one program without a warning."""
-    guide = (Path(__file__).parents[1] / "docs/estimators.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        exec(compile("\n".join(blocks), "estimators.md", "exec"), {})
-    assert len(blocks) == 4
-    assert "solved exactly" in capsys.readouterr().out

@@ -66,6 +66,22 @@ def test_a_saved_result_comes_back_to_the_bit(tmp_path, dtype, targets, options)
     assert q.explain() == r.explain()
 
 
+def test_a_path_comes_back(tmp_path):
+    r = fg.fit(*problem(), solver="gd", keep_path=True, max_iter=5, tol=0)
+    r.save(tmp_path / "m")
+    q = fg.load(tmp_path / "m")
+    assert q == r
+    assert q.path.optimum().tobytes() == r.path.optimum().tobytes()
+    for name, value in vars(r.path).items():
+        assert type(getattr(q.path, name)) is type(value)
+        assert np.array_equal(getattr(q.path, name), value)
+    tree = io.tree_of(r)
+    for name in ("w", "grad", "hessian", "parameters"):
+        _files.write_file(tmp_path / "m", io.KIND, io.VERSION, tree | {"path": tree["path"] | {name: np.ones((2, 2))}})
+        with pytest.raises(ValueError, match="path is not what it should be"):
+            fg.load(tmp_path / "m")
+
+
 def test_what_is_not_finite_comes_back(tmp_path):
     r = replace(fg.fit(*problem()), gap_bound=float("nan"), loss=float("inf"), intercept=-0.0, optimality=5e-324)
     r.save(tmp_path / "m")

@@ -164,6 +164,7 @@ def state_of_monitor(monitor: Monitor) -> dict[str, Any]:
         "seen": state_of(monitor),
         "history": {name: getattr(history, name).array() for name in ("loss", "grad_norm", "seconds")},
         "val_loss": np.array(history.val_loss),
+        "recorder": state_of(monitor.callback) if hasattr(monitor.callback, "FIXED") else None,
         "n_passes": monitor.n_passes,
         "knows_geometry": monitor.knows_geometry,
     }
@@ -174,5 +175,7 @@ def put_back_monitor(monitor: Monitor, state: dict[str, Any]) -> None:
     if state["knows_geometry"]:
         _ = monitor.geometry
     restored(monitor, state["seen"])
+    if state["recorder"] is not None:
+        restored(monitor.callback, state["recorder"])
     monitor.extra_passes = state["n_passes"] - monitor.objective.n_passes
     monitor.history.put_back(state["history"], state["val_loss"].tolist())

@@ -1,0 +1,66 @@
+"""The way that a descent took through the parameters, and the loss about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["DescentPath"]
+
+
+@dataclass(frozen=True, eq=False)
+class DescentPath:
+    """The parameters of each iterate, and F about the last of them: its smooth part is quadratic, so it is known.
+
+    Parameters are those of w and, with an intercept, b as the last.
+
+    Attributes
+    ----------
+    parameters : ndarray of shape (n_iter + 1, n_parameters)
+        The start first.
+    fit_intercept : bool
+        Whether the last parameter is the intercept.
+    w : ndarray of shape (n_parameters,)
+        Those that the fit returned.
+    loss : float
+        F there, in units of y squared.
+    grad : ndarray of shape (n_parameters,)
+        The gradient of F without l1 there.
+    hessian : ndarray of shape (n_parameters, n_parameters)
+        Of F without l1, the same everywhere.
+    l1 : float
+        Factor of |w|_1.
+    """
+
+    parameters: np.ndarray
+    fit_intercept: bool
+    w: np.ndarray
+    loss: float
+    grad: np.ndarray
+    hessian: np.ndarray
+    l1: float
+
+    @property
+    def n_features(self) -> int:
+        return len(self.w) - self.fit_intercept
+
+    def optimum(self) -> np.ndarray | None:
+        """The parameters of least loss, the nearest to `w` if many have it; None with an l1, which has no formula.
+
+        They solve H (w* - w) = -grad F(w), here in units in which the diagonal of H is 1.
+        """
+        if self.l1 > 0:
+            return None
+        diagonal = np.diagonal(self.hessian)
+        units = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+        step = np.linalg.lstsq(self.hessian / np.outer(units, units), -self.grad / units, rcond=None)[0]
+        return self.w + step / units
+
+    def loss_at(self, points: np.ndarray) -> np.ndarray:
+        """F at parameters of shape (..., n_parameters): F(w) + g.u + u'Hu / 2 + l1 (|w + u|_1 - |w|_1)."""
+        step = points - self.w
+        smooth = step @ self.grad + 0.5 * np.einsum("...i,...i->...", step @ self.hessian, step)
+        d = self.n_features
+        absolute = np.abs(points[..., :d]).sum(axis=-1) - np.abs(self.w[:d]).sum()
+        return self.loss + smooth + self.l1 * absolute
