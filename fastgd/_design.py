@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgd._tables import ColumnError, Table, as_numbers, as_texts
+from fastgd._tables import ColumnError, Table, as_numbers, as_texts, quoted
 from fastgd.result import FitResult
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Design:
         owners = {f"{name}={value}": name for name, values in categories.items() for value in values}
         features = dict.fromkeys([owners.get(column, column) for column in result.feature_names])
         # a category of one value has no column, but is not to have another value
-        return cls((*features, *(name for name in categories if name not in features)), categories, result.feature_names)
+        without = (name for name in categories if name not in features)
+        return cls((*features, *without), categories, result.feature_names)
 
     @property
     def numbers(self) -> list[str]:
@@ -147,8 +148,8 @@ class Rows:
             raise ColumnError(
                 name,
                 first_row + place,
-                f"holds {str(texts[place])!r}, which the model has not seen; it knows "
-                f"{', '.join(map(repr, known[:SHOWN_VALUES]))}{more}",
+                f"holds {quoted(str(texts[place]))}, which the model has not seen; it knows "
+                f"{', '.join(map(quoted, known[:SHOWN_VALUES]))}{more}",
                 missing=True,
             )
         return codes.to_numpy(zero_copy_only=False)

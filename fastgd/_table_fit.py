@@ -25,6 +25,9 @@ __all__ = ["Gathered", "Score", "TableFit", "fit_rows", "free_memory", "held_out
 
 #: Of the memory that is free, what the rows may take: they are copied once, and solvers need some too.
 SHARE_OF_MEMORY = 4
+#: Rows that do not stay are collected to so many bytes before their moments are taken: to add up the moments of many
+#: columns takes as long as to form those of as many rows.
+PANEL_BYTES = 1 << 23
 #: Where the system does not tell how much memory is free.
 ASSUMED_MEMORY = 1 << 30
 #: Solvers that need no more than the second moments.
@@ -101,13 +104,10 @@ class Gathered:
     def __init__(self, n_columns: int, fraction: float, budget: int) -> None:
         self.fraction, self.budget = fraction, budget
         self.n_rows = self.n_bytes = 0
+        self.in_memory = True
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self.train, self.test = Moments(n_columns), Moments(n_columns)
         self.varied = np.zeros(n_columns, dtype=bool)
-
-    @property
-    def in_memory(self) -> bool:
-        return self.n_bytes <= self.budget
 
     def add(self, X: np.ndarray, y: np.ndarray) -> None:
         held = held_out(self.n_rows, len(y), self.fraction)
@@ -115,9 +115,9 @@ class Gathered:
         self.n_rows += len(y)
         self.n_bytes += X.nbytes + y.nbytes
         self.parts.append((X, y, held))
-        if not self.in_memory:
-            for part in self.taken():
-                self.condense(*part)
+        if self.n_bytes > (self.budget if self.in_memory else PANEL_BYTES):
+            self.in_memory = False
+            self.condense()
 
     def taken(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The parts in their order, each of them let go of when the next is asked for."""
@@ -125,12 +125,20 @@ class Gathered:
         while self.parts:
             yield self.parts.pop()
 
-    def condense(self, X: np.ndarray, y: np.ndarray, held: np.ndarray) -> None:
-        for moments, chosen in ((self.train, ~held), (self.test, held)):
-            if chosen.all():
-                moments.update(X, y)
-            elif chosen.any():
-                moments.update(X[chosen], y[chosen])
+    def condense(self) -> None:
+        """Let the rows that are here go into the second moments, as many at a time as make a panel."""
+        panel: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for part in self.taken():
+            panel.append(part)
+            if sum(X.nbytes for X, _, _ in panel) > PANEL_BYTES or not self.parts:
+                X, y, held = (np.concatenate(arrays) for arrays in zip(*panel, strict=True))
+                panel.clear()
+                for moments, chosen in ((self.train, ~held), (self.test, held)):
+                    if chosen.all():
+                        moments.update(X, y)
+                    elif chosen.any():
+                        moments.update(X[chosen], y[chosen])
+        self.n_bytes = 0
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """X and y to train with, and to test with; the parts are let go of."""
@@ -184,7 +192,9 @@ def fit_rows(
         seen_so_far(done, gathered.n_rows)
     in_memory = gathered.in_memory
     fitted = fit_arrays(gathered, options) if in_memory else fit_moments(gathered, options)
-    unseen = [name for name, varied in zip(rows.design.columns, gathered.varied, strict=True) if "=" in name and not varied]
+    numbers = set(rows.design.numbers)
+    columns = zip(rows.design.columns, gathered.varied, strict=True)
+    unseen = [name for name, varied in columns if name not in numbers and not varied]
     return TableFit(*fitted, in_memory, unseen)
 
 
@@ -195,15 +205,15 @@ def refuse_more_than_moments(rows: Rows, options: dict[str, Any], budget: int) -
         reason = f"--solver {options['solver']}"
     if reason:
         raise ValueError(
-            f"{reason} needs the rows of {rows.table.path} in memory, where they take more than {in_bytes(budget)}; "
-            f"raise --memory, choose fewer --features, or leave {reason} out to fit from second moments"
+            f"{reason} needs the rows of {rows.table.path} in memory, where they may take {in_bytes(budget)} and take "
+            f"more; raise --memory, choose fewer --features, or leave {reason} out to fit from second moments"
         )
 
 
 def require_rows(n_train: int, n_test: int, fraction: float) -> None:
     if n_train < 2:
-        rows = f"{n_train} row" + "s" * (n_train != 1)
-        raise ValueError(f"a fit needs at least two rows, and there {'is' if n_train == 1 else 'are'} {rows} to train with")
+        rows = "is 1 row" if n_train == 1 else "are 0 rows"
+        raise ValueError(f"a fit needs at least two rows, and there {rows} to train with")
     if fraction > 0 and n_test == 0:
         raise ValueError(f"--test-fraction {fraction:g} of {n_train} rows leaves none to test with")
 
@@ -216,6 +226,7 @@ def fit_arrays(gathered: Gathered, options: dict[str, Any]) -> tuple[FitResult, 
 
 
 def fit_moments(gathered: Gathered, options: dict[str, Any]) -> tuple[FitResult, Score, Score | None]:
+    gathered.condense()
     train, test = gathered.train, gathered.test
     require_rows(train.n_samples, test.n_samples, gathered.fraction)
     result = train.fit(l2=options.get("l2", 0.0))
@@ -260,12 +271,10 @@ def left_by_group() -> Iterator[int]:
     except (OSError, IndexError):
         return
     for folder in (group, *group.parents):
-        try:
+        if (folder / "memory.max").exists() and (folder / "memory.current").exists():
             most, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
             if most != "max":
                 yield int(most) - int(used)
-        except (OSError, ValueError):
-            continue
 
 
 def left_by_limit() -> Iterator[int]:

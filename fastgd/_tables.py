@@ -23,13 +23,18 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batch", "ColumnError", "Table", "as_numbers", "as_texts", "open_table"]
+__all__ = ["Batch", "ColumnError", "Table", "as_numbers", "as_texts", "open_table", "quoted"]
 
-#: Of a file, what is read at once; of the columns, about what a batch holds.
+#: Of columns, about what a batch holds; and its rows, at least.
 BATCH_BYTES = 1 << 22
 LEAST_ROWS = 1024
+#: Of text, what is read at once, and at least for each column. pyarrow reads up to 32 times as much ahead.
+TEXT_BYTES = 1 << 20
+TEXT_BYTES_PER_COLUMN = 64
 #: Names that a message lists.
 SHOWN_NAMES = 8
+#: Letters of a value that a message shows.
+SHOWN_LETTERS = 40
 #: Endings of compressed text, and what pyarrow calls them.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
@@ -167,21 +172,22 @@ class Text(Table):
         with self.lines() as lines:
             try:
                 record: list[str] = next((row for row in csv.reader(lines, delimiter=self.delimiter) if row), [])
-            except UnicodeDecodeError:
-                raise ValueError(f"{path} is not text in UTF-8") from None
             except csv.Error as error:
                 raise ValueError(f"{path} has no header: {error}") from None
+        if any("\udc80" <= letter <= "\udcff" for name in record for letter in name):
+            raise ValueError(f"{path}: its header is not in UTF-8")
         if not record:
             raise ValueError(f"{path} is empty")
         self.names = record
+        self.block = max(TEXT_BYTES, TEXT_BYTES_PER_COLUMN * len(record))
 
     @contextmanager
     def lines(self) -> Iterator[io.TextIOBase]:
-        """The file's text, decompressed; line breaks are left as they are."""
+        """The file's text, decompressed; line breaks, and bytes that are no UTF-8, are left as they are."""
         import pyarrow as pa
 
         with pa.input_stream(str(self.path), compression=self.compression) as stream:
-            yield io.TextIOWrapper(stream, "utf-8-sig", newline="")
+            yield io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
 
     def suggestion(self, name: str) -> str:
         others = [mark for mark in (",", ";", "\t", "|") if mark != self.delimiter and mark in self.names[0]]
@@ -202,7 +208,7 @@ class Text(Table):
                 reader = arrow_csv.open_csv(
                     source if self.compression is None else pa.CompressedInputStream(source, self.compression),
                     # one thread, since only then does it know which row it is that has an error
-                    read_options=arrow_csv.ReadOptions(use_threads=False, block_size=BATCH_BYTES),
+                    read_options=arrow_csv.ReadOptions(use_threads=False, block_size=self.block),
                     parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
                     convert_options=arrow_csv.ConvertOptions(
                         column_types=types,
@@ -226,11 +232,14 @@ class Text(Table):
             name, row, rest = self.names[int(unconverted[1])], int(unconverted[2]) - 1, unconverted[3]
             if rest == "value ''":
                 return ColumnError(name, row, "has no value", missing=True)
-            return ColumnError(name, row, "is not in UTF-8" if "UTF8" in rest else f"holds the text {rest[6:]}")
+            text = rest.removeprefix("value '").removesuffix("'")
+            hint = " (is a quote not closed?)" if "\n" in text else ""
+            problem = "is not in UTF-8" if "UTF8" in rest else f"holds the text {quoted(text)}{hint}"
+            return ColumnError(name, row, problem)
         if "cannot infer number of columns" in message:    # nothing after the header
             return ValueError(f"{self.path} has no rows")
         if "straddl" in message:
-            return ValueError(f"{self.path}: a row is longer than {BATCH_BYTES >> 20} MiB, or a quote is not closed")
+            return ValueError(f"{self.path}: a row has more than {self.block:,} bytes, or a quote is not closed")
         return ValueError(f"{self.path} cannot be read: {message.splitlines()[0]}")
 
     def where(self, row: int) -> str:
@@ -240,7 +249,6 @@ class Text(Table):
         """The number of the line in which a record begins; the header is record 1, blank lines are none."""
         place, within = 0, False
         with self.lines() as lines:
-            lines.reconfigure(errors="replace")     # type: ignore[attr-defined]
             for number, line in enumerate(lines, 1):
                 if not within and line.strip("\r\n"):
                     place += 1
@@ -248,6 +256,11 @@ class Text(Table):
                         return number
                 within ^= line.count('"') % 2 == 1
         return number
+
+
+def quoted(text: str) -> str:
+    """The text in quotes, or its beginning."""
+    return f"'{text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 3] + '...'}'"
 
 
 def is_number(text: str) -> bool:
@@ -454,7 +467,7 @@ def as_numbers(column: pa.Array, name: str, first_row: int) -> np.ndarray:
     refuse_missing(column, name, first_row)
     if not (types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
         is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
-        raise ColumnError(name, first_row, f"holds {'the text' if is_text else f'{kind},'} {str(column[0])!r}")
+        raise ColumnError(name, first_row, f"holds {'the text' if is_text else f'{kind},'} {quoted(str(column[0]))}")
     column = column if kind == pa.float64() else compute.cast(column, pa.float64(), safe=False)
     values = column.to_numpy(zero_copy_only=False)
     finite = np.isfinite(values)

@@ -32,6 +32,7 @@ from fastgd._design import Design, Rows, find_categories
 from fastgd._files import require_safetensors
 from fastgd._table_fit import FROM_MOMENTS, TableFit, fit_rows
 from fastgd._tables import Table, open_table
+from fastgd.fit import STEP_RULES
 from fastgd.result import FitResult, counted
 from fastgd.solvers import SOLVERS
 
@@ -70,7 +71,7 @@ def fit_command(
     solver: Annotated[str, typer.Option(help=f"auto, {', '.join(SOLVERS)}.")] = "auto",
     l1: Annotated[float, typer.Option(help="Factor of |w|_1; needs the rows in memory.")] = 0.0,
     l2: Annotated[float, typer.Option(help="Factor of |w|^2.")] = 0.0,
-    lr: Annotated[str, typer.Option(help="Step size of gd, sgd, saga: a number, or auto.")] = "auto",
+    lr: Annotated[str, typer.Option(help=f"Step of gd, sgd, saga: a number, or {', '.join(STEP_RULES)}.")] = "auto",
     max_iter: Annotated[int, typer.Option(help="Iterations that a solver may make.")] = 1000,
     test_fraction: Annotated[
         float, typer.Option(help="Of the rows, what is held out to test with, chosen by their numbers.")
@@ -89,7 +90,7 @@ def fit_command(
         require_places(out, plot)
         if not 0 <= test_fraction < 1:
             raise ValueError(f"--test-fraction must be at least 0 and below 1, got {test_fraction:g}")
-        options = {"solver": solver, "l1": l1, "l2": l2, "lr": number_or_word(lr), "max_iter": max_iter}
+        options = {"solver": solver, "l1": l1, "l2": l2, "lr": step_of(lr), "max_iter": max_iter}
         table = open_table(data)
         chosen, declared = choose_features(table, target, listed(features), listed(categorical))
         with bar(f"{data.name}, categories") as seen:
@@ -129,12 +130,13 @@ def predict_command(
         result = fastgd.load(model)
         table = open_table(data)
         design = Design.of_model(result) or unnamed_design(result, model, table)
-        table.require(design.features, f"the feature of {model}")
+        table.require(design.features, "the model's feature")
         targets = result.coef.shape[1] if result.coef.ndim == 2 else 1
         header = ["prediction"] if targets == 1 else [f"prediction_{place}" for place in range(targets)]
         predictions = predicted(result, Rows(table, design), data.name)
         if as_json and out is None:
-            print_json({"model": model, "data": data, "predictions": [row for part in predictions for row in part.tolist()]})
+            found = [row for part in predictions for row in part.tolist()]
+            print_json({"model": model, "data": data, "predictions": found})
             return
         with replaced(out) as file:
             n_rows = write_csv(file, header, predictions)
@@ -190,16 +192,20 @@ def demo_command(
 def info_command(as_json: AsJSON = False) -> None:
     """Print the versions, instruction sets and threads: what to say in a report of a defect."""
     found = configuration() | {"Python": sys.version.split()[0]}
-    for name in EXTRAS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
+    found |= {name: installed(name) for name in EXTRAS}
     if as_json:
         print_json(found)
         return
     for name, value in found.items():
         typer.echo(f"{name + ':':<17}{value}")
+
+
+def installed(package: str) -> str:
+    """Its version."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 # ---- what the user gives ---------------------------------------------------------------------------------------------
@@ -210,11 +216,14 @@ def listed(values: Iterable[str] | None) -> list[str] | None:
     return None if values is None else list(dict.fromkeys(name.strip() for row in csv.reader(values) for name in row))
 
 
-def number_or_word(text: str) -> float | str:
+def step_of(text: str) -> float | str:
+    """A step size, or the name of a rule for it."""
+    if text in STEP_RULES:
+        return text
     try:
         return float(text)
     except ValueError:
-        return text
+        raise ValueError(f"--lr must be a number or one of {', '.join(STEP_RULES)}, got {text!r}") from None
 
 
 def bytes_of(text: str) -> int:
@@ -311,10 +320,11 @@ def draw(result: FitResult, path: Path) -> None:
 
 
 def write_csv(file: TextIO, header: Sequence[str], parts: Iterable[np.ndarray]) -> int:
-    """Write rows in the digits that give the same float64 again; returns how many."""
+    """Write rows in the digits that give the same float64 again, once there are some; returns how many."""
     n_rows = 0
-    file.write(",".join(header) + "\n")
     for part in parts:
+        if not n_rows:
+            file.write(",".join(header) + "\n")
         n_rows += len(part)
         file.writelines(",".join(map(repr, row)) + "\n" for row in part.reshape(len(part), -1).tolist())
     return n_rows
@@ -470,7 +480,8 @@ def print_about(result: FitResult) -> None:
     print_row("features", ", ".join(design.features))
     for name, values in design.categories.items():
         if f"{name}={values[0]}" not in design.columns:
-            print_row("", f"{name} has {counted(len(values), 'value')}; coefficients are differences from {values[0]!r}")
+            counts = counted(len(values), "value")
+            print_row("", f"{name} has {counts}; coefficients are differences from {values[0]!r}")
 
 
 def print_coefficients(result: FitResult, most: int) -> None:
