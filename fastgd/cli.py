@@ -316,7 +316,7 @@ def predicted(result: FitResult, rows: Rows, name: str) -> Iterator[np.ndarray]:
 
 
 def draw(result: FitResult, path: Path) -> None:
-    result.plot().figure_.savefig(path)
+    result.plot(feature_names=result.feature_names).figure_.savefig(path)
 
 
 def write_csv(file: TextIO, header: Sequence[str], parts: Iterable[np.ndarray]) -> int:

@@ -345,7 +345,6 @@ def test_the_text_of_a_fit(folder: Path) -> None:
 
 
 def test_a_plot_is_drawn(folder: Path) -> None:
-    pytest.importorskip("matplotlib")
     write_delimited(table(), folder / "t.csv")
     for features, solver in (("size,rooms", "gd"), ("size", "gd"), ("size", "auto")):
         text = succeeded(
