@@ -55,14 +55,18 @@ class Design:
             If two columns of X get the same name, or there is none.
         """
         columns: list[str] = []
+        taken: set[str] = set()
         for feature in features:
             values = categories.get(feature)
-            columns += [feature] if values is None else [f"{feature}={value}" for value in values[1:]]
+            names = [feature] if values is None else [f"{feature}={value}" for value in values]
+            twice = taken.intersection(names)
+            if twice:
+                name = min(twice)
+                raise ValueError(f"the value of a category and a column are both named {name!r}; rename the column")
+            taken.update(names)
+            columns += names if values is None else names[1:]
         if not columns:
             raise ValueError("no feature is left: each of the categories has one value only")
-        twice = [name for name in columns if columns.count(name) > 1] if len(set(columns)) < len(columns) else []
-        if twice:
-            raise ValueError(f"the value of a category and a column are both named {twice[0]!r}; rename the column")
         return cls(tuple(features), categories, tuple(columns))
 
     @classmethod

@@ -373,7 +373,7 @@ def told_warnings() -> Iterator[list[str]]:
     """What is warned of within the block, once it has ended."""
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", fastgd.ConvergenceWarning)
         yield said
     said += [str(warning.message) for warning in caught]
 
@@ -417,7 +417,9 @@ def jsonable(value: Any) -> Any:
 def as_tree(result: FitResult) -> dict[str, Any]:
     """What a result says, for machines."""
     names = column_names(result)
+    design = Design.of_model(result)
     return {
+        "features": names if design is None else design.features,
         "target": result.options.get("target"),
         "coef": dict(zip(names, result.coef, strict=True)),
         "intercept": result.intercept,
@@ -487,13 +489,17 @@ def print_about(result: FitResult) -> None:
 def print_coefficients(result: FitResult, most: int) -> None:
     """A line for each coefficient, with a column for each target, and the intercept."""
     rows = [*zip(column_names(result), result.coef, strict=True)][:most]
-    rows.append(("intercept", np.asarray(result.intercept)))
-    width = max(len(name) for name, _ in rows) + 2
+    width = max(len("intercept"), *(len(name) for name, _ in rows)) + 2
+
+    def line(name: str, value: Any) -> str:
+        return f"{name:<{width}}" + "".join(f"{number:>14.6g}" for number in np.atleast_1d(value))
+
     typer.echo("\n" + f"{'column':<{width}}{'coefficient':>14}")
     for name, value in rows:
-        if name == "intercept" and most < len(result.coef):
-            typer.echo(f"and {len(result.coef) - most:,} more, which --json shows")
-        typer.echo(f"{name:<{width}}" + "".join(f"{number:>14.6g}" for number in np.atleast_1d(value)))
+        typer.echo(line(name, value))
+    if most < len(result.coef):
+        typer.echo(f"and {len(result.coef) - most:,} more, which --json shows")
+    typer.echo(line("intercept", result.intercept))
 
 
 def print_demo(descent: FitResult, exact: FitResult) -> None:

@@ -153,6 +153,7 @@ def test_a_fit_of_any_format_is_that_of_the_arrays(folder: Path, name: str) -> N
     expected = fg.fit(X, y)
     found = as_json("fit", name, "--target", "price", "--categorical", "city")
     assert list(found["coef"]) == NAMES
+    assert found["features"] == ["size", "city", "rooms", "new"]
     assert found["in_memory"] and found["converged"]
     np.testing.assert_array_equal(list(found["coef"].values()), expected.coef)
     assert found["intercept"] == expected.intercept
@@ -597,6 +598,11 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         {"t.csv": "c,c=b,y\na,1,1\nb,2,2\n"},
         "fit t.csv --target y --categorical c",
         "the value of a category and a column are both named 'c=b'; rename the column",
+    ),
+    "the first value that is a column": (
+        {"t.csv": "c=a,c,y\n1,a,1\n2,b,2\n"},
+        "fit t.csv --target y --categorical c",
+        "the value of a category and a column are both named 'c=a'; rename the column",
     ),
     "no such file": ({}, "fit t.csv --target y", "t.csv: No such file or directory"),
     "a folder": ({"t.csv/x": ""}, "fit t.csv --target y", "t.csv: Is a directory"),
