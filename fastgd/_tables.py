@@ -31,6 +31,8 @@ LEAST_ROWS = 1024
 #: Of text, what is read at once, and at least for each column. pyarrow reads up to 32 times as much ahead.
 TEXT_BYTES = 1 << 20
 TEXT_BYTES_PER_COLUMN = 64
+#: Of each column of a row group, what is read at once; without it, all of the group is.
+PARQUET_BYTES = 1 << 18
 #: Names that a message lists.
 SHOWN_NAMES = 8
 #: Letters of a value that a message shows.
@@ -289,7 +291,10 @@ class Parquet(Table):
 
         names = [*numbers, *texts]
         seen = 0
-        with said_of(self.path), parquet.ParquetFile(str(self.path)) as file:
+        with (
+            said_of(self.path),
+            parquet.ParquetFile(str(self.path), buffer_size=PARQUET_BYTES, pre_buffer=False) as file,
+        ):
             total = max(1, file.metadata.num_rows)
             for batch in file.iter_batches(rows_at_once(len(names)), columns=names):
                 seen += len(batch)

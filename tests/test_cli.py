@@ -291,6 +291,29 @@ def test_memory_stays_bounded() -> None:
     assert gathered.train.n_samples + gathered.test.n_samples == 160_000
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.arrow", "t.npz"])
+def test_a_file_is_read_in_pieces(folder: Path, name: str) -> None:
+    """Of Parquet also where the file is one row group."""
+    x = np.random.default_rng(0).standard_normal((300_000, 8)).round(2)
+    if name == "t.npz":
+        np.savez(folder / name, x=x)
+    else:
+        rows = pa.table({f"x{place}": x[:, place] for place in range(8)})
+        {"t.csv": write_delimited, "t.parquet": parquet.write_table, "t.arrow": write_stream}[name](rows, folder / name)
+    before, most, n_rows = pa.total_allocated_bytes(), 0, 0
+    tracemalloc.start()
+    for batch in _tables.open_table(name).batches([f"x{place}" for place in range(8)], []):
+        most = max(most, pa.total_allocated_bytes() - before)
+        n_rows += batch.n_rows
+        assert 0 < batch.done <= 1
+    traced = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_rows == len(x) and batch.done > 0.99
+    # of text pyarrow reads up to 32 MiB ahead, and this file is shorter
+    assert most < (x.nbytes if name == "t.csv" else x.nbytes / 2)
+    assert traced < x.nbytes / 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_the_limit_of_address_space_is_seen() -> None:
     code = """
