@@ -5,11 +5,13 @@ With FASTGD_TEST_INSTALLED=1 (`make test`, CI) that must be an installed package
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
 import sysconfig
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +27,8 @@ settings.register_profile("fixed", derandomize=True, database=None, print_blob=T
 settings.register_profile("explore", derandomize=False, database=None, print_blob=True)
 settings.load_profile("fixed")
 
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
 FOLDER = Path(fastgd.__file__).resolve().parent
 
 
@@ -39,6 +43,26 @@ def kills(request: pytest.FixtureRequest) -> int:
 
 def pytest_report_header() -> str:
     return f"fastgd: {fastgd.__version__} from {FOLDER}"
+
+
+def absent(item: pytest.Item) -> str | None:
+    """The peer that a test is a comparison with, if it is not installed."""
+    mark = item.get_closest_marker("peer")
+    return mark.args[0] if mark and importlib.util.find_spec(mark.args[0]) is None else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Comparisons with peers too large for any extra are left out where these are absent, and a line says so."""
+    left_out = [item for item in items if absent(item)]
+    items[:] = [item for item in items if not absent(item)]
+    config.hook.pytest_deselected(items=left_out)
+    config.stash[LEFT_OUT] = Counter(absent(item) or "" for item in left_out)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    left_out = config.stash[LEFT_OUT].items()
+    return [f"{name} is not installed: {n} comparisons with it left out" for name, n in left_out]
 
 
 def pytest_sessionstart() -> None:

@@ -156,9 +156,11 @@ def program(table, names):
     return (lambda x: run(x, 0)), (lambda x: run(x, 1))
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("seed", range(100))
 def test_gradients_and_hessian_products_of_array_programs_equal_pytorchs(seed):
-    torch = pytest.importorskip("torch")
+    import torch
+
     rng = np.random.default_rng(seed)
     table = steps(torch, rng)
     names = list(rng.choice(list(table), size=5, replace=False))

@@ -66,9 +66,9 @@ def test_chain_rule(tmp_path: Path) -> None:
 # ---- mlp.py ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.peer("torch")
 def test_mlp_does_what_pytorch_does(tmp_path: Path) -> None:
     """The same losses, and at the end the same weights, up to the rounding of float32."""
-    pytest.importorskip("torch")
     printed = run(EXAMPLES / "mlp.py", "--epochs", "10", cwd=tmp_path)
     epochs = re.findall(r"^ +\d+ +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
     own, other = np.array(epochs, float).T

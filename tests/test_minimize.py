@@ -188,9 +188,11 @@ def test_a_fixed_step_on_mean_squared_error_is_the_references(method):
     np.testing.assert_allclose(r.history["loss"], losses, rtol=1e-11)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("method", ["nesterov", "adam"])
 def test_a_fixed_step_is_pytorchs(method):
-    torch = pytest.importorskip("torch")
+    import torch
+
     loss = quadratic([1.0, 2.0, 5.0])
     x = torch.tensor(loss.x0, requires_grad=True)
     optimiser = torch.optim.Adam([x], lr=0.05)

@@ -252,10 +252,12 @@ def test_the_bound_is_no_wide_one(name, options, dtype):
 # ---- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.peer("torch")
 @by_dtype
 @by_rule
 def test_ten_steps_are_pytorchs(name, options, dtype):
-    torch = pytest.importorskip("torch")
+    import torch
+
     mine = [draw((7, 5), dtype, 1), draw(33, dtype, 2)]
     theirs = [torch.nn.Parameter(torch.from_numpy(p.copy())) for p in mine]
     opt, peer = make(name, mine, **options), getattr(torch.optim, name)(theirs, **options)
@@ -271,18 +273,22 @@ def test_ten_steps_are_pytorchs(name, options, dtype):
         np.testing.assert_allclose(p, q.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize("name", [name for name, _ in EACH])
 def test_defaults_are_pytorchs(name):
-    torch = pytest.importorskip("torch")
+    import torch
+
     peer = getattr(torch.optim, name)([torch.zeros(1)])
     for option, value in make(name, np.zeros(1)).param_groups[0].items():
         assert peer.param_groups[0][option] == value, option
 
 
+@pytest.mark.peer("torch")
 @each
 def test_a_tensor_is_updated_in_place(name, options):
     """Also one that requires grad, whose gradients PyTorch leaves in `grad`, and autograd is told of the change."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     p = torch.nn.Parameter(torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64))
     before, version = p.detach().clone(), p._version
     q = p.detach().numpy().copy()
@@ -303,8 +309,10 @@ def test_a_tensor_is_updated_in_place(name, options):
         loss.backward()
 
 
+@pytest.mark.peer("torch")
 def test_a_tensor_without_gradient_is_left_alone():
-    torch = pytest.importorskip("torch")
+    import torch
+
     p, q = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3))
     opt = optim.Adam(iter([p, q]))
     with pytest.raises(ValueError, match="no parameter has a gradient"):
@@ -316,8 +324,10 @@ def test_a_tensor_without_gradient_is_left_alone():
     assert (opt.state_dict()["state.0.step"], opt.state_dict()["state.1.step"]) == (1, 0)
 
 
+@pytest.mark.peer("torch")
 def test_tensors_that_are_refused():
-    torch = pytest.importorskip("torch")
+    import torch
+
     refuse(TypeError, "parameter 0 is a tensor on meta, and must be on the CPU", torch.zeros(3, device="meta"))
     refuse(TypeError, "parameter 0 is a tensor of layout torch.sparse_coo", torch.zeros(3).to_sparse())
     refuse(TypeError, "parameter 0 must be float32 or float64, got a tensor of torch.bfloat16",
@@ -335,8 +345,10 @@ def test_tensors_that_are_refused():
         opt.step(torch.ones(3))
 
 
+@pytest.mark.peer("torch")
 def test_a_tensor_that_was_the_last_gradient_is_looked_at_again():
-    torch = pytest.importorskip("torch")
+    import torch
+
     p, g = torch.zeros(3), torch.ones(3)
     opt = optim.SGD(p, lr=1.0)
     opt.step(g)
@@ -645,6 +657,7 @@ def test_schedules_that_are_refused(make_schedule, error, message):
         make_schedule()
 
 
+@pytest.mark.peer("torch")
 @pytest.mark.parametrize(
     ("schedule", "peer"),
     [
@@ -655,7 +668,8 @@ def test_schedules_that_are_refused(make_schedule, error, message):
     ],
 )
 def test_schedules_are_pytorchs(schedule, peer):
-    torch = pytest.importorskip("torch")
+    import torch
+
     opt = torch.optim.SGD([torch.zeros(1)], lr=0.1)
     other = peer(torch.optim.lr_scheduler, opt)
     for k in range(8):
