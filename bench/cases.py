@@ -66,8 +66,13 @@ def moved(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Data], np.ndarray
     return lambda data: data.w.astype(np.float64) - UPDATE_RATE * by(data.X[0].astype(np.float64))
 
 
+def of_length_one(eps: float) -> Callable[[np.ndarray], np.ndarray]:
+    """What the first step of the rules that divide by the gradient's size makes of it."""
+    return lambda g: g / (np.abs(g) + eps)
+
+
 def decayed(data: Data) -> np.ndarray:
-    return moved(np.sign)(data) - UPDATE_RATE * 0.01 * data.w
+    return moved(of_length_one(1e-8))(data) - UPDATE_RATE * 0.01 * data.w
 
 
 def gradient_of_a_composition(data: Data) -> np.ndarray:
@@ -138,10 +143,10 @@ CASES = {
     "SGD epoch in stretches": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
     "update: SGD": Case(moved(lambda g: g), relative, SUMS, reads=False),
-    "update: Adam": Case(moved(np.sign), relative, SUMS, reads=False),
+    "update: Adam": Case(moved(of_length_one(1e-8)), relative, SUMS, reads=False),
     "update: AdamW": Case(decayed, relative, SUMS, reads=False),
-    "update: Adagrad": Case(moved(np.sign), relative, SUMS, reads=False),
-    "update: RMSprop": Case(moved(lambda g: 10 * np.sign(g)), relative, SUMS, reads=False),
+    "update: Adagrad": Case(moved(of_length_one(1e-10)), relative, SUMS, reads=False),
+    "update: RMSprop": Case(moved(lambda g: 10 * of_length_one(1e-7)(g)), relative, SUMS, reads=False),
     "gradient of a composition": Case(gradient_of_a_composition, relative, SUMS, reads=False),
     "textbook derivative": Case(textbook_derivative, relative, SUMS, reads=False),
     "network step": Case(network_gradient, relative, SUMS, reads=False),
