@@ -1,4 +1,8 @@
-"""griffe's extension: what a stub declares gets the docstring that stands in the .pyx, so that nothing need be built."""
+"""griffe's extension: the docstrings of compiled modules from their .pyx, so that nothing need be built, and doctests.
+
+A stub declares, without docstrings, what the .pyx of its name defines. And doctests in the running text of a module's
+docstring become blocks of code, which Markdown would take for quotations.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +17,14 @@ import griffe
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 CLASS = re.compile(r"^(?:cdef )?class (\w+)", re.MULTILINE)
 FUNCTION = r'def (\w+)\((?:[^()]|\([^()]*\))*\)[^\n:]*:\n\s+("""(?:.*?)""")'
+DOCTEST = re.compile(r"^>>> .*?(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @cache
 def docstrings(module: str) -> dict[str, str]:
     """Those of a module's classes and functions and of its classes' methods, by name: "DenseMSE.value"."""
-    text = (SOURCES / f"{module}.pyx").read_text()
+    source = SOURCES / f"{module}.pyx"
+    text = source.read_text() if source.exists() else ""
     found = dict(re.findall(f"^{FUNCTION}", text, re.MULTILINE | re.DOTALL))
     for head in CLASS.finditer(text):
         body = re.split(r"\n(?=\S)", text[head.end():], maxsplit=1)[0]
@@ -30,14 +36,16 @@ def docstrings(module: str) -> dict[str, str]:
     return {name: ast.literal_eval(docstring) for name, docstring in found.items()}
 
 
-class Compiled(griffe.Extension):
-    """Looks up each class, function and property of a stub."""
+class Docstrings(griffe.Extension):
+    """Looks at each object once, when its members are known."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Give it its docstring."""
-        if obj.is_module or obj.docstring is not None or not isinstance(obj.filepath, Path):
-            return
-        if obj.filepath.suffix == ".pyi" and (SOURCES / f"{obj.module.name}.pyx").exists():
-            text = docstrings(obj.module.name).get(obj.path.removeprefix(f"{obj.module.path}."))
+        """Give what a stub declares its docstring, and a module's doctests their fences."""
+        if obj.is_module:
+            if obj.docstring is not None:
+                obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
+        elif obj.docstring is None and isinstance(obj.filepath, Path) and obj.filepath.suffix == ".pyi":
+            name = obj.path.removeprefix(f"{obj.module.path}.")
+            text = docstrings(obj.module.name).get(name)
             if text is not None:
                 obj.docstring = griffe.Docstring(text, parent=obj, parser="numpy")
