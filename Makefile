@@ -58,10 +58,10 @@ clean:    ## remove the environments and whatever was built
 	$(@D)/$(PIP_INSTALL) 'ruff>=0.14' 'cython-lint>=0.16' 'mypy>=1.11' 'Cython>=3.1,<4' 'numpy>=2.0'
 	@touch $@
 
-# Nor is it for docstrings. The extra `docs` stands in pyproject.toml, but to install an extra would build what has it.
+# Nor is it for docstrings. This is the extra `docs`, by itself: to install an extra builds the package that has it.
 .venv-docs/tools: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/$(PIP_INSTALL) 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26'
+	$(@D)/$(PIP_INSTALL) 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26' 'ruff>=0.14'
 	@touch $@
 
 # The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed;

@@ -7,17 +7,26 @@ import io
 import re
 import runpy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import readme
+from matplotlib import pyplot as plt
 
 import fastgd
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Of more than twenty open pictures matplotlib warns."""
+    yield
+    plt.close("all")
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -27,7 +36,7 @@ def test_blocks_run_and_print_what_they_show(name: str, tmp_path: Path, monkeypa
     The pictures of a page are those that its program draws.
     """
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
+    plt.switch_backend("Agg")
     names: dict[str, Any] = {"__name__": "page"}
     printed = ""
     for language, block in BLOCK.findall((DOCS / name).read_text()):
