@@ -15,7 +15,7 @@ SOURCES := pyproject.toml setup.py $(shell find src fastgd -name '*.py' -o -name
 # All environments are built through the one folder build/, so never two of them at a time.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test bench lint docs clean
 
 help:    ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ lint: .venv-lint/tools    ## ruff, cython-lint, mypy, and the check that loops w
 	$(<D)/bin/mypy
 	$(<D)/bin/python tools/check_nogil.py
 
+docs: .venv-docs/tools    ## build the documentation in site/, with warnings as errors
+	$(<D)/bin/mkdocs build --strict
+
 clean:    ## remove the environments and whatever was built
-	rm -rf .venv-*/ build/ dist/ *.egg-info/ .pytest_cache/ .ruff_cache/ .mypy_cache/ .hypothesis/
+	rm -rf .venv-*/ build/ dist/ site/ *.egg-info/ .pytest_cache/ .ruff_cache/ .mypy_cache/ .hypothesis/
 	rm -rf examples/cimport/build/ examples/cimport/*.egg-info/ examples/cimport/*.c
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -53,6 +56,12 @@ clean:    ## remove the environments and whatever was built
 .venv-lint/tools: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/$(PIP_INSTALL) 'ruff>=0.14' 'cython-lint>=0.16' 'mypy>=1.11' 'Cython>=3.1,<4' 'numpy>=2.0'
+	@touch $@
+
+# Nor is it for docstrings. This is the extra `docs`, by itself: to install an extra builds the package that has it.
+.venv-docs/tools: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/$(PIP_INSTALL) 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26' 'ruff>=0.14'
 	@touch $@
 
 # The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed;

@@ -1,4 +1,4 @@
-"""The README's table: some rows of the saved results, between two marks."""
+"""The table of the README and of docs/performance.md: some rows of the saved results, between two marks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 from report import Row, caption, table
 
-__all__ = ["write"]
+__all__ = ["PAGES", "write"]
+
+PAGES = ("README.md", "docs/performance.md")
 
 START, END = "<!-- bench/run.py --readme writes from here -->", "<!-- to here -->"
 

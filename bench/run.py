@@ -3,7 +3,7 @@
     python bench/run.py                       # everything, on one thread and on all cores: ten minutes or so
     python bench/run.py --quick               # tiny sizes, some seconds: to see that all works
     python bench/run.py --case 'SGD epoch'    # one case
-    python bench/run.py --readme              # no measurement: the README's table from the saved results
+    python bench/run.py --readme              # no measurement: the table in README and docs from saved results
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="tiny sizes and few rounds")
     parser.add_argument("--threads", type=int, default=machine.cores(), help="how many threads all cores are")
     parser.add_argument("--out", type=Path, help="for the results; bench/results, or build/bench for a part")
-    parser.add_argument("--readme", action="store_true", help="write the README's table from the saved results")
+    parser.add_argument("--readme", action="store_true", help="write the table in README and docs from saved results")
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
     if options.readme:
-        readme.write(json.loads((RESULTS / "results.json").read_text()), HERE.parent / "README.md")
+        for page in readme.PAGES:
+            readme.write(json.loads((RESULTS / "results.json").read_text()), HERE.parent / page)
         return
     out = options.out or (PARTS if options.quick or options.case or options.problem else RESULTS)
     out.mkdir(parents=True, exist_ok=True)

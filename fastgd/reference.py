@@ -878,7 +878,7 @@ class Chained:
     of them is the difference between the modes: `Dual` multiplies them on at once, from the inputs forward, `Value`
     writes them down, for the way back.
 
-    Parameters
+    Attributes
     ----------
     value : float or Chained
     level : int, default 0

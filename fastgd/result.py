@@ -80,6 +80,8 @@ class FitResult(Summarised):
     path : DescentPath or None
         With `keep_path=True`, the parameters of each iterate and what is needed to draw the loss about them.
 
+    Notes
+    -----
     Of several targets, `n_iter` and `optimality` are the largest, `n_passes` and `gap_bound` sums, and `converged` says
     whether all have.
     """
