@@ -42,8 +42,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     if options.readme:
-        for page in readme.PAGES:
-            readme.write(json.loads((RESULTS / "results.json").read_text()), HERE.parent / page)
+        for path in readme.PAGES:
+            readme.write(json.loads((RESULTS / "results.json").read_text()), HERE.parent / path)
         return
     out = options.out or (PARTS if options.quick or options.case or options.problem else RESULTS)
     out.mkdir(parents=True, exist_ok=True)
