@@ -552,7 +552,7 @@ class DescentPathDisplay:
                 "a path needs the parameters of each iterate, which this result has not kept: fit(..., keep_path=True)"
             )
         path = result.path
-        names = names_of(path, feature_names)
+        names = names_of(path, result.feature_names if feature_names is None else feature_names)
         pair = two_of(names, path.n_features, parameters)
         centre = path.optimum()
         known = centre is not None or result.converged
@@ -602,7 +602,7 @@ class DescentPathDisplay:
         parameters : pair of {int, str}, optional
             Columns by number or name, or "intercept"; by default the two that there are.
         feature_names : sequence of str, optional
-            The names of the columns.
+            The names of the columns, by default those that the fit knows.
         y_unit : str, optional
             The unit of y, such as "min": losses are in its square.
         ax, cmap, colorbar, **line_kw

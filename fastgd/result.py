@@ -143,7 +143,7 @@ class FitResult(Summarised):
             Columns by number or name, or "intercept", to draw the path of; by default the two that there are. Without
             a name for two of more, only the loss is drawn.
         feature_names : sequence of str, optional
-            The names of the columns.
+            The names of the columns, by default those that the fit knows.
         y_unit : str, optional
             The unit of y, such as "min": losses are in its square.
 

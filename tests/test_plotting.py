@@ -463,6 +463,13 @@ def test_losses_beside_a_bar_can_be_told_apart(values, texts):
     assert told_apart(np.array(values)) == texts
 
 
+def test_names_of_a_frame_are_known():
+    """A fit keeps the names of a frame's columns, and the picture has them without being told."""
+    frame = pd.DataFrame({"km": np.arange(20.0), "stops": np.arange(20) % 3})
+    r = fg.fit(frame, frame["km"] * 2 + frame["stops"], solver="gd", keep_path=True)
+    assert fg.DescentPathDisplay.from_result(r, parameters=("km", "stops")).ax_.get_xlabel().startswith("km")
+
+
 # ---- r.plot() --------------------------------------------------------------------------------------------------------
 
 
