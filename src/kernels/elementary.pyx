@@ -102,40 +102,41 @@ cdef inline bint are_near(const char *x, Py_ssize_t step, Py_ssize_t n) noexcept
     return far == 0
 
 
-cdef void sin_f64(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *data) noexcept nogil:
+cdef inline double wave(double x, const bint is_sine) noexcept nogil:
+    return sine(x) if is_sine else cosine(x)
+
+
+cdef inline double wave_anywhere(double x, const bint is_sine) noexcept nogil:
+    """Of the C library, where `wave` is not good enough."""
+    if fabs(x) <= LIMIT:
+        return wave(x, is_sine)
+    return sin(x) if is_sine else cos(x)
+
+
+cdef inline void waves(
+    char **args, const Py_ssize_t *n, const Py_ssize_t *steps, const bint is_sine
+) noexcept nogil:
+    """`is_sine` is a literal: sine or cosine."""
     cdef const char *x = args[0]
     cdef char *y = args[1]
     cdef Py_ssize_t i, from_x = steps[0], from_y = steps[1]
-    cdef double v
-    if are_near(x, from_x, n[0]):
-        if from_x == sizeof(double) and from_y == sizeof(double):
-            for i in range(n[0]):
-                (<double *> y)[i] = sine((<const double *> x)[i])
-            return
+    if not are_near(x, from_x, n[0]):
         for i in range(n[0]):
-            (<double *> (y + i * from_y))[0] = sine((<const double *> (x + i * from_x))[0])
-        return
-    for i in range(n[0]):
-        v = (<const double *> (x + i * from_x))[0]
-        (<double *> (y + i * from_y))[0] = sine(v) if fabs(v) <= LIMIT else sin(v)
+            (<double *> (y + i * from_y))[0] = wave_anywhere((<const double *> (x + i * from_x))[0], is_sine)
+    elif from_x == sizeof(double) and from_y == sizeof(double):
+        for i in range(n[0]):
+            (<double *> y)[i] = wave((<const double *> x)[i], is_sine)
+    else:
+        for i in range(n[0]):
+            (<double *> (y + i * from_y))[0] = wave((<const double *> (x + i * from_x))[0], is_sine)
+
+
+cdef void sin_f64(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *data) noexcept nogil:
+    waves(args, n, steps, True)
 
 
 cdef void cos_f64(char **args, const Py_ssize_t *n, const Py_ssize_t *steps, void *data) noexcept nogil:
-    cdef const char *x = args[0]
-    cdef char *y = args[1]
-    cdef Py_ssize_t i, from_x = steps[0], from_y = steps[1]
-    cdef double v
-    if are_near(x, from_x, n[0]):
-        if from_x == sizeof(double) and from_y == sizeof(double):
-            for i in range(n[0]):
-                (<double *> y)[i] = cosine((<const double *> x)[i])
-            return
-        for i in range(n[0]):
-            (<double *> (y + i * from_y))[0] = cosine((<const double *> (x + i * from_x))[0])
-        return
-    for i in range(n[0]):
-        v = (<const double *> (x + i * from_x))[0]
-        (<double *> (y + i * from_y))[0] = cosine(v) if fabs(v) <= LIMIT else cos(v)
+    waves(args, n, steps, False)
 
 
 cdef ElementaryKernels kernels
