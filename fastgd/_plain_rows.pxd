@@ -256,6 +256,22 @@ cdef inline void fill(
         buffer += width
 
 
+cdef inline Py_ssize_t next_tile(
+    const Rows *rows, const PlainRule *rule, const PlainRun *run, Py_ssize_t stop, Tile *tile, real *unused,
+    double *buffer, const bint pads
+) noexcept nogil:
+    """Fill the tile with the next rows of the order, up to `stop`, and ask for those after it; returns how many.
+
+    It is averaged as a whole or not at all.
+    """
+    cdef Py_ssize_t most = tile_rows(padded(rows.d)), size = min(most, stop - run.at)
+    if run.t < rule.average < run.t + size:
+        size = <Py_ssize_t> (rule.average - run.t)
+    fill(rows, run, size, tile, unused, buffer, pads)
+    ask_for(rows, run, run.at + size, run.at + size + most, unused)
+    return size
+
+
 cdef inline double dot(const double *a, const double *b, Py_ssize_t width, const bint regroups) noexcept nogil:
     """In two chains of lanes, or one by one."""
     cdef lanes p0 = all_lanes(0.0), p1 = p0

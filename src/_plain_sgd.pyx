@@ -11,9 +11,8 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdint cimport uint64_t
-from libc.string cimport memset
 
-from fastgd._plain_rows cimport ask_for, descend_sparse, fill, padded, rate_at, take_row, tile_rows, truncates
+from fastgd._plain_rows cimport descend_sparse, next_tile, rate_at, take_row, truncates
 from fastgd._plain_types cimport (
     CONSTANT, EPSILON_INSENSITIVE, HUBER, INVSCALING, OPTIMAL, PA1, PA2, SQUARED_EPSILON_INSENSITIVE, SQUARED_ERROR,
     PlainKernels, PlainRule, PlainRun, Tile,
@@ -246,13 +245,10 @@ cdef void descend_strictly(
     real *unused
 ) noexcept nogil:
     """Dense rows, one by one."""
-    cdef Py_ssize_t width = padded(rows.d), most = tile_rows(width), stop = min(run.at + visits, run.count), size, q
+    cdef Py_ssize_t stop = min(run.at + visits, run.count), size, q
     cdef Tile tile
-    memset(scratch, 0, most * width * sizeof(double))
     while run.at < stop:
-        size = min(most, stop - run.at)
-        fill(rows, run, size, &tile, unused, <double *> scratch, False)
-        ask_for(rows, run, run.at + size, run.at + size + most, unused)
+        size = next_tile(rows, rule, run, stop, &tile, unused, <double *> scratch, False)
         for q in range(size):
             tile.rate[q] = rate_at(rule, run.t)
             take_row(rule, run, state, &tile, q, rows.d, False)

@@ -37,8 +37,8 @@ from libc.string cimport memcpy, memset
 
 from fastgd._access cimport sparse_start
 from fastgd._plain_rows cimport (
-    LANES, all_lanes, ask_for, averages, count, dot, fill, is_passive, lanes, left_by_l2, load, padded, rate_at,
-    slope_at, sums_of_lanes, take_row, tile_rows, truncates,
+    LANES, all_lanes, averages, count, dot, is_passive, lanes, left_by_l2, load, next_tile, padded, rate_at, slope_at,
+    sums_of_lanes, take_row, tile_rows, truncates,
 )
 from fastgd._plain_types cimport INVSCALING, PlainKernels, PlainRule, PlainRun, Tile
 from fastgd._targets cimport target_at
@@ -249,20 +249,21 @@ cdef Py_ssize_t take_panels(
     return at
 
 
+cdef Py_ssize_t scratch_doubles(Py_ssize_t d) noexcept nogil:
+    """What a run needs for dense rows of d columns."""
+    return tile_rows(padded(d)) * padded(d)
+
+
 cdef inline void descend(
     const Rows *rows, const PlainRule *rule, PlainRun *run, SGDState *state, Py_ssize_t visits, double *scratch,
     real *unused
 ) noexcept nogil:
-    cdef Py_ssize_t width = padded(rows.d), most = tile_rows(width), stop = min(run.at + visits, run.count), size, q
+    cdef Py_ssize_t width = padded(rows.d), stop = min(run.at + visits, run.count), size, q
     cdef Tile tile
-    memset(scratch, 0, most * width * sizeof(double))
+    memset(scratch, 0, scratch_doubles(rows.d) * sizeof(double))
     while run.at < stop:
-        size = min(most, stop - run.at)
-        if run.t < rule.average < run.t + size:
-            size = <Py_ssize_t> (rule.average - run.t)      # a tile is averaged as a whole or not at all
-        fill(rows, run, size, &tile, unused, scratch, True)
+        size = next_tile(rows, rule, run, stop, &tile, unused, scratch, True)
         fill_rates(rule, run.t, size, tile.rate)
-        ask_for(rows, run, run.at + size, run.at + size + most, unused)
         q = 0
         if not truncates(rule) and not is_passive(rule):
             q = take_panels(rule, run, state, &tile, size, width)
@@ -315,11 +316,6 @@ cdef inline void find_keys(
 
 
 # ---- the kernels of the table --------------------------------------------------------------------------------------
-
-cdef Py_ssize_t scratch_doubles(Py_ssize_t d) noexcept nogil:
-    """What a run needs for dense rows of d columns."""
-    return tile_rows(padded(d)) * padded(d)
-
 
 cdef void dense_f32(
     const Rows *rows, const PlainRule *rule, PlainRun *run, SGDState *state, Py_ssize_t visits, void *scratch
