@@ -204,9 +204,8 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
             monitor.extra_passes += 1
         refinements += 1
     monitor.judge()
-    return monitor.outcome(
-        w, loss, reason or "solved exactly from the products of rows", gap_bound=gap_bound(geometry, loss, grad)
-    )
+    reason = reason or "solved exactly from the products of rows"
+    return monitor.outcome(w, loss, reason, grad=grad, gap_bound=loss)  # F's minimum is not below zero
 
 
 def wanting(equations: RowEquations, monitor: Monitor) -> bool:
@@ -231,14 +230,6 @@ def residual(objective: MSE, equations: RowEquations, coef: np.ndarray, geometry
 def predict(X: np.ndarray | CSR, coef: np.ndarray) -> np.ndarray:
     dtype = np.dtype(np.float64)
     return predict_sparse(X, coef, 0.0, dtype) if isinstance(X, CSR) else predict_dense(X, coef, 0.0, dtype)
-
-
-def gap_bound(geometry: Geometry, loss: float, grad: np.ndarray) -> float:
-    """F(w) - F* is at most F(w), and with a penalty, which makes F strongly convex, |grad|^2 / (4 l2)."""
-    if geometry.l2 == 0:
-        return loss
-    slope, intercept = geometry.split(grad)
-    return min(loss, float(slope @ slope) / (4 * geometry.l2) + intercept * intercept / 4 + 4 * EPS * loss)
 
 
 def in_dtype(coef: np.ndarray, objective: MSE) -> np.ndarray:

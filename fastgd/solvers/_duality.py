@@ -1,4 +1,4 @@
-"""How far above its minimum an l1-penalised F can be, at most: the duality gap of one exact pass.
+"""How far above its minimum a penalised F can be, at most: the duality gap of one exact pass.
 
 For any numbers t_i of weighted sum zero, sum_i s_i (r_i^2 - 2 t_i r_i + t_i^2) >= 0 gives a lower bound of F which is
 linear in w and does not depend on b, so that its minimum is known. With t = a (r - m), m the weighted mean of the
@@ -8,7 +8,9 @@ residuals r (0 without an intercept), v = (2/S) X'S(r - m) and q = sum_i s_i (r_
 
 Each term is at least 0. Without l2 the last one asks for a <= l1 / max |v_j| (the scaled residual of Fercoq, Gramfort
 and Salmon, "Mind the duality gap", ICML 2015); with l2 the same point of the lasso with rows sqrt(S l2) I below X and
-zeros below y is a second bound, and the smaller counts.
+zeros below y is a second bound. A third has a = 1, which near the optimum is best: without l1 it is |grad F|^2 / (4 l2)
+for centred columns, as strong convexity gives it. A fourth has the a that is best without l1, where the sum is a
+quadratic in a: far from the optimum, and with a small l2, it is not much more than F. The smallest counts.
 
 Rounding is allowed for: a sum of m terms is off by no more than gamma_m = m u / (1 - m u) times the sum of their
 magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1), those of residuals and of the
@@ -89,7 +91,10 @@ def duality_gap(geometry: Geometry, w: np.ndarray, loss: float, grad: np.ndarray
     square = (spread * (1 + rounding.sums)) ** 2
     gap = scaled_bound(coef, slope, hidden, square + penalty, l1) if l1 > 0 else np.inf
     if l2 > 0:
-        gap = min(gap, conjugate_bound(coef, slope - 2 * l2 * coef, hidden, l1, l2))
+        v = slope - 2 * l2 * coef
+        with np.errstate(over="ignore"):    # then there is a smaller one
+            for a in (1.0, best_share(coef, v, square, l2)):
+                gap = min(gap, (1 - a) ** 2 * square + conjugate_bound(coef, a * v, a * hidden, l1, l2))
     price = l1 * float(magnitude.sum())
     return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
 
@@ -103,6 +108,12 @@ def scaled_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, square
     price, met = l1 * magnitude, a * slope * coef
     blur = a * hidden * magnitude + 4 * EPS * (price + np.abs(met))
     return (1 - a) ** 2 * square + float((np.maximum(price + met, 0.0) + blur).sum())
+
+
+def best_share(coef: np.ndarray, v: np.ndarray, square: float, l2: float) -> float:
+    """The a that minimises (1 - a)^2 q + sum_j (a v_j w_j + l2 w_j^2 + a^2 v_j^2 / (4 l2)), between 0 and 1."""
+    bend = 2 * square + float(v @ v) / (2 * l2)
+    return min(max((2 * square - float(v @ coef)) / bend, 0.0), 1.0) if bend > 0 else 1.0
 
 
 def conjugate_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, l1: float, l2: float) -> float:

@@ -12,6 +12,7 @@ import numpy as np
 from fastgd.errors import DivergenceError
 from fastgd.objective import MSE, column_moments
 from fastgd.solvers._certificate import Geometry, judge, length, shortest
+from fastgd.solvers._duality import Rounding, duality_gap, pass_in_double
 from fastgd.solvers._state import Keeper, Loop
 
 __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
@@ -330,17 +331,30 @@ class Monitor:
         self.converged, _ = judge(max(self.tol, self.noise), self.optimality, self.noise)
 
     def outcome(
-        self, w: np.ndarray, loss: float, reason: str, *, lr: float | None = None, gap_bound: float = float("nan")
+        self,
+        w: np.ndarray,
+        loss: float,
+        reason: str,
+        *,
+        grad: np.ndarray | None = None,
+        lr: float | None = None,
+        gap_bound: float = float("nan"),
     ) -> Outcome:
-        """What a solver returns that ended at the last iterate: with a validation set, the best one by that."""
+        """What a solver returns that ended at the last iterate: with a validation set, the best one by that.
+
+        Of a solver that gives the gradient, as to `see` and from a pass, the bound of the gap is the smaller of its own
+        and, if F has a penalty, that by duality.
+        """
         optimality, converged = self.optimality, self.converged
         if self.val_loss is not None and self.best_val_at < self.n_iter:
             self._chosen = f"the validation loss was least at iteration {self.best_val_at}, whose parameters these are"
             reason = f"{reason}; {self._chosen}"
             w, gap_bound, converged = self.best_val_w, float("nan"), False
-            smooth, grad = self.objective.value_and_grad(w)
+            smooth, grad = self.objective.value_and_grad(w, out=np.empty(len(w)))
             loss = smooth + self.l1 * float(np.abs(w[: self.objective.n_features]).sum())
             optimality, _ = self.geometry.measure(w, loss, grad)
+        if grad is not None:
+            gap_bound = float(np.fmin(gap_bound, self._duality_gap(w, loss, grad)))
         return Outcome(
             w=w,
             loss=loss,
@@ -352,6 +366,24 @@ class Monitor:
             lr=lr,
             n_passes=self.n_passes,
         )
+
+    def _duality_gap(self, w: np.ndarray, loss: float, grad: np.ndarray) -> float:
+        """By how much F exceeds its minimum at most, at w as X's dtype holds it; NaN without a penalty.
+
+        Loss and gradient are those of a pass. That of float32 columns is too rough: one more is made, in double.
+        """
+        objective, d = self.objective, self.objective.n_features
+        if self.l1 == objective.l2 == 0:
+            return float("nan")
+        if objective.dtype == np.float64:
+            smooth = loss - self.l1 * float(np.abs(w[:d]).sum()) + 4 * float(np.finfo(np.float64).eps) * loss
+        else:
+            w = np.append(w[:d].astype(objective.dtype), w[d:])
+            smooth, grad = pass_in_double(objective, w)
+            self.extra_passes += 1
+        rows = [len(block.X) for block in objective.blocks]
+        rounding = Rounding.of_pass(np.dtype(np.float64), rows, int(np.count_nonzero(w[:d])))
+        return duality_gap(self.geometry, w, smooth, grad, rounding)
 
     def _vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
         """Whether the loss is nothing but rounding, which may be any number of times that of the start."""

@@ -189,22 +189,6 @@ class Descent:
         found = float(values[-1] / values[0]) if values[0] > 0 else float("inf")
         return float(np.fmax(found, self.known_condition))
 
-    def gap_bound(self) -> float:
-        """What F(w) - F* cannot exceed: with l2, of which the Hessian of centred columns has 2 l2 at least.
-
-        The intercept then stands by itself, with a Hessian of 2. Without l2 no modulus is known: NaN. The rounding of
-        the gradient and of F is added.
-        """
-        l2, geometry = self.objective.l2, self.coordinates.geometry
-        if l2 == 0:
-            return float("nan")
-        slope, intercept = geometry.split(self.gradient())
-        reach = float(np.linalg.norm(geometry.raw_lengths * self.w[: len(slope)])) + geometry.raw_y_length
-        hidden = 2 * self.eps * reach * float(np.linalg.norm(geometry.lengths)) / geometry.weight
-        length = float(np.linalg.norm(slope)) + hidden
-        rounding = 4 * np.finfo(np.float64).eps * self.loss
-        return float(length**2 / (4 * l2) + intercept**2 / 4 + rounding)
-
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Descend along conjugate directions, each iteration one pass over X."""
@@ -232,7 +216,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         monitor.tol = options.tol
         monitor.converged, reason = judge(options.tol, monitor.optimality, monitor.noise)
     reason += in_words(descent)
-    return monitor.outcome(descent.w, descent.loss, reason, gap_bound=descent.gap_bound())
+    return monitor.outcome(descent.w, descent.loss, reason, grad=descent.gradient())
 
 
 def in_words(descent: Descent) -> str:

@@ -29,7 +29,6 @@ import numpy as np
 
 from fastgd.objective import MSE
 from fastgd.solvers._certificate import Geometry
-from fastgd.solvers._duality import Rounding, duality_gap, pass_in_double
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._lasso import PenalisedQuadratic, soft_threshold
 from fastgd.solvers._monitor import Monitor
@@ -131,14 +130,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         end, reason = by_working_sets(problem, end, options.tol, monitor)
     elif not (reason := monitor.see(end.w, end.loss, end.grad)):
         end, reason = by_steps(problem, end, options.tol, monitor)
-    smooth, grad = end.smooth, end.grad
-    if objective.dtype != np.float64 and options.l1 + objective.l2 > 0:
-        smooth, grad = pass_in_double(objective, end.w)
-        monitor.extra_passes += 1
-    held = int(np.count_nonzero(end.w[: problem.n_features]))
-    rounding = Rounding.of_pass(np.dtype(np.float64), [len(block.X) for block in objective.blocks], held)
-    gap = duality_gap(monitor.geometry, end.w, smooth, grad, rounding)
-    return monitor.outcome(end.w, end.loss, reason, gap_bound=gap)
+    return monitor.outcome(end.w, end.loss, reason, grad=end.grad)
 
 
 # ---- working sets ----------------------------------------------------------------------------------------------------

@@ -372,7 +372,7 @@ def descend(
         loop.keep(following, rule, stretches)
         point = following
     bound = gap_bound(objective, point, spectrum or recurrence)
-    return monitor.outcome(point.w, point.loss, reason, lr=rule.lr, gap_bound=bound)
+    return monitor.outcome(point.w, point.loss, reason, grad=point.grad, lr=rule.lr, gap_bound=bound)
 
 
 def look_at(objective: MSE, frame: Frame, u: np.ndarray, w: np.ndarray) -> Point:
@@ -382,16 +382,10 @@ def look_at(objective: MSE, frame: Frame, u: np.ndarray, w: np.ndarray) -> Point
 
 
 def gap_bound(objective: MSE, point: Point, hessian: Spectrum | Recurrence | None) -> float:
-    """F - F* <= |grad F|^2 / 2μ, with μ the least eigenvalue of the Hessian, or 2 l2, which spares an intercept.
+    """What F exceeds its minimum by, at most, by the Hessian, where that is known; else NaN.
 
-    Or what a Newton step would gain, where the Hessian is known but not its eigenvalues.
-
-    NaN where neither is known. The former is so tight that it does not hold any more once coefficients are rounded to
-    float32, and is left to float64.
+    It is so tight that it does not hold any more once coefficients are rounded to float32, and is left to float64.
     """
-    bounds = []
-    if hessian is not None and objective.dtype == np.float64:
-        bounds.append(hessian.gap_bound(point))
-    if objective.l2 > 0 and not objective.fit_intercept:
-        bounds.append(float(point.grad @ point.grad) / (4 * objective.l2))
-    return min((bound for bound in bounds if not np.isnan(bound)), default=float("nan"))
+    if hessian is None or objective.dtype != np.float64:
+        return float("nan")
+    return hessian.gap_bound(point)

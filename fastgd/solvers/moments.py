@@ -605,7 +605,7 @@ def concluded(
     equations: NormalEquations, moments: SecondMoments, objective: MSE, monitor: Monitor, point: Point, reason: str
 ) -> Outcome:
     """The outcome at the last iterate: `reason` is why somebody else ended the fit, if so."""
-    w, loss, _, gain = point
+    w, loss, grad, gain = point
     monitor.judge()
     if not reason:
         reason = SOLVED
@@ -615,7 +615,8 @@ def concluded(
     if objective.dtype != FLOAT64 and not equations.geometry.in_double:
         # The moments know the gradient to more digits than a pass.
         gain = equations.correction(loss_and_grad(moments, w, objective.fit_intercept, objective.l2)[1])[2]
-    return monitor.outcome(w, loss, reason, gap_bound=equations.gap_bound(gain, loss, moments, w))
+    bound = equations.gap_bound(gain, loss, moments, w)
+    return monitor.outcome(w, loss, reason, grad=grad if math.isnan(bound) else None, gap_bound=bound)
 
 
 def residual_direction(shift: np.ndarray, w: np.ndarray) -> np.ndarray:

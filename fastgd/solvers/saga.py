@@ -114,7 +114,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         reason = monitor.see(at.w, at.loss, at.grad)
         if not reason and options.tol > 0 and stalled == STALLED:
             reason = "the loss stopped falling"
-    return monitor.outcome(at.w, at.loss, reason, lr=descent.rate / 2)
+    return monitor.outcome(at.w, at.loss, reason, grad=at.grad, lr=descent.rate / 2)
 
 
 def better(new: Point, at: Point, geometry: Geometry) -> bool:

@@ -195,7 +195,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
             reason = "the loss stopped falling"
         if schedule.quiet == 1:
             state = _saga.State(*metric.centred(w, objective.n_features))
-    return monitor.outcome(w, loss, reason, lr=schedule.first / 2)
+    return monitor.outcome(w, loss, reason, grad=grad, lr=schedule.first / 2)
 
 
 def schedule_of(objective: MSE, options: Options, rate: float, loss: float) -> Schedule:
