@@ -5,6 +5,7 @@ A refusal says which argument is wrong, what was expected of it and what came, a
 
 import inspect
 import re
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -248,6 +249,30 @@ def test_overflow_of_the_loss_is_infinity():
     assert fg.mse(huge, arguments["y"], np.ones(D)) == np.inf
     assert fg.MSE(huge, arguments["y"]).value(np.ones(D)) == np.inf
     assert fg.mse(huge.astype(">f8"), arguments["y"], np.ones(D)) == np.inf
+
+
+@pytest.mark.parametrize("solver", ["moments", "cg", "gd", "fista", "sgd", "saga"])
+def test_squares_that_overflow_are_an_error_and_no_warning_beside_it(solver):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 3)), rng.standard_normal(300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(OverflowError, match="scale the data down"):
+            fg.fit(X, 1e160 * y, solver=solver)
+
+
+@pytest.mark.parametrize("solver", ["cg", "gd", "fista", "sgd", "saga"])
+@pytest.mark.parametrize("l2", [0.0, 1e-3])
+def test_a_gradient_whose_square_overflows_has_a_length(solver, l2):
+    rng = np.random.default_rng(0)
+    X, y = 1e3 * rng.standard_normal((300, 3)), rng.standard_normal(300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", fg.ConvergenceWarning)
+        r, same = (fg.fit(X, y * scale, solver=solver, l2=l2, max_iter=2) for scale in (1e152, 1.0))
+    norms = r.history["grad_norm"]
+    assert 1e154 < norms[0] < np.inf
+    np.testing.assert_allclose(norms[0], 1e152 * same.history["grad_norm"][0], rtol=1e-12)
 
 
 # ---- dtypes ----------------------------------------------------------------------------------------------------------

@@ -158,8 +158,13 @@ class Geometry:
 
 
 def length(v: np.ndarray) -> float:
-    """The Euclidean norm."""
-    return math.sqrt(v.dot(v))
+    """The Euclidean norm, also where squares overflow."""
+    with np.errstate(over="ignore"):
+        square = float(v.dot(v))
+    if square == math.inf:
+        largest = float(np.abs(v).max())
+        return largest if largest == math.inf else largest * length(v / largest)
+    return math.sqrt(square)
 
 
 def shortest(coef: np.ndarray, slope: np.ndarray, l1: float) -> np.ndarray:
