@@ -222,7 +222,10 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
 def in_words(descent: Descent) -> str:
     """What is known of the condition number of the scaled columns, to go with the reason for the end."""
     condition = descent.condition()
-    return f"; condition number {condition:.0e} or more" if np.isfinite(condition) else ""
+    if not 1.1 <= condition < np.inf:   # 1 or more it always is
+        return ""
+    unit = 10.0 ** (np.floor(np.log10(condition)) - 1)
+    return f"; condition number {np.floor(condition / unit) * unit:.2g} or more"
 
 
 # ---- handing over ----------------------------------------------------------------------------------------------------
