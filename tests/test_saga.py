@@ -222,8 +222,11 @@ def test_a_fit_can_be_repeated_bit_for_bit() -> None:
 def test_a_loss_that_cannot_fall_ends_the_fit() -> None:
     """Beyond the digits of the data: either the tolerance's rounding level, or a stop with a warning."""
     X, y = data(300, 3)
-    r = fg.fit(X, y, solver="saga", tol=1e-300, max_iter=200)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        r = fg.fit(X, y, solver="saga", tol=1e-300, max_iter=200)
     assert r.stop_reason in ("the gradient is at rounding level", "the loss stopped falling")
+    assert [w.category for w in caught] == [fg.ConvergenceWarning] * (r.stop_reason == "the loss stopped falling")
     assert r.n_iter < 100
     assert r.optimality < 1e-12
 
