@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Two threads of OpenBLAS wait for each other by spinning; on cores that others use too, that takes most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import fastgd
 
 sys.path.insert(0, str(Path(__file__).parent))
