@@ -21,6 +21,7 @@ the loss then falls from each point to the next, of "bb" in the long run.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -125,7 +126,7 @@ class GradientDescent:
         return self.steps.take(point, -point.grad)
 
 
-class Remembering:
+class Remembering(ABC):
     """Steps in directions that remember earlier gradients.
 
     With a line search the memory is lost where the direction leads uphill or no step along it is enough: what follows
@@ -134,13 +135,13 @@ class Remembering:
 
     steps: Steps
 
+    @abstractmethod
     def forget(self) -> None:
         """Be as at the start."""
-        raise NotImplementedError
 
+    @abstractmethod
     def direction(self, grad: np.ndarray) -> np.ndarray:
         """Where to go from a point with this gradient, which is taken in."""
-        raise NotImplementedError
 
     def advance(self, point: Point) -> Point:
         direction = self.direction(point.grad)

@@ -21,6 +21,7 @@ parameter, its gradient and its state, and allocates nothing.
 from __future__ import annotations
 
 import math
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, TypeAlias
 
@@ -166,7 +167,7 @@ def is_group(part: Any) -> bool:
     return isinstance(part, dict) and "params" in part
 
 
-class Optimizer(_updates.Stepper):
+class Optimizer(_updates.Stepper, metaclass=ABCMeta):
     """What all update rules have in common. Use one of its subclasses.
 
     Attributes
@@ -215,9 +216,9 @@ class Optimizer(_updates.Stepper):
         return structure
 
     @classmethod
+    @abstractmethod
     def states(cls, options: Mapping[str, Any]) -> dict[str, int]:
         """What is kept for each parameter under these options: PyTorch's name -> the kernels' place for it."""
-        raise NotImplementedError
 
     def _start(self, parameter: _updates.Parameter, group: ParamGroup) -> None:
         """Fill the state of a parameter that has made no step, where that is not zero."""

@@ -273,6 +273,11 @@ def test_ten_steps_are_pytorchs(name, options, dtype):
         np.testing.assert_allclose(p, q.detach().numpy(), rtol=tolerance, atol=tolerance)
 
 
+def test_what_rules_have_in_common_is_none():
+    with pytest.raises(TypeError, match="abstract class Optimizer"):
+        optim.Optimizer([np.zeros(2)], {"lr": 0.1}, False)
+
+
 @pytest.mark.peer("torch")
 @pytest.mark.parametrize("name", [name for name, _ in EACH])
 def test_defaults_are_pytorchs(name):
