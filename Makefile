@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 TESTS = tests
+# What is installed, with an extra: this checkout, or a wheel that was made of it.
+PACKAGE = .
 PIP_INSTALL = bin/python -m pip install --quiet --disable-pip-version-check
 
 # What fastgd is built from. An environment whose stamp is older than any of it gets fastgd anew.
@@ -49,7 +51,7 @@ clean:    ## remove the environments and whatever was built
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("fastgd needs Python 3.10 or newer")'
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	@echo 'Building fastgd into $(@D): a minute or two the first time'
-	$(@D)/$(PIP_INSTALL) '.[$*]'
+	$(@D)/$(PIP_INSTALL) '$(PACKAGE)[$*]'
 	@touch $@
 
 # Nothing of these needs fastgd built: mypy reads the stubs.
