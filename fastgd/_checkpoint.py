@@ -129,8 +129,6 @@ def checkpoint_of(
         raise TypeError(f"checkpoint must be a path or None, got {path!r}")
     path = os.fspath(path)
     require_safetensors("checkpoint=")
-    if options["solver"] == "sgd" and options["momentum"] > 0:
-        raise ValueError("checkpoint cannot be had with solver='sgd' and a momentum, whose velocity is not kept yet")
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"checkpoint={path!r} is in a directory that is not there")
     if os.path.lexists(path) and not resume:

@@ -104,6 +104,14 @@ FITS = {
     "sgd in batches": {"solver": "sgd", "batch_size": 7, "average": False, "l1": 0.1, "max_iter": 15},
     "sgd adaptive": {"solver": "sgd", "lr": 1e-4, "schedule": "adaptive", "max_iter": 20, "tol": 0},
     "sgd invscaling": {"solver": "sgd", "schedule": "invscaling", "random_state": 3, "max_iter": 12},
+    "sgd with momentum": {"solver": "sgd", "momentum": 0.9, "max_iter": 20, "tol": 0},
+    "sgd with momentum by number": {
+        "solver": "sgd", "lr": 1e-5, "momentum": 0.5, "batch_size": 16, "average": False, "schedule": "constant",
+        "max_iter": 15, "tol": 0,
+    },
+    "sgd with momentum, l1 and l2": {
+        "solver": "sgd", "momentum": 0.7, "l1": 0.1, "l2": 0.01, "fit_intercept": False, "max_iter": 15,
+    },
     "saga": {"solver": "saga", "max_iter": 20, "tol": 0},
     "saga with l1": {"solver": "saga", "l1": 0.1, "max_iter": 12, "random_state": 7},
     "saga by number": {"solver": "saga", "lr": 1e-5, "max_iter": 12},
@@ -125,7 +133,7 @@ def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted)
     assert came[0]
 
 
-@pytest.mark.parametrize("name", ["sgd", "sgd in batches", "saga"])
+@pytest.mark.parametrize("name", ["sgd", "sgd in batches", *(name for name in FITS if "sgd with" in name), "saga"])
 def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
     """Each of which may leave something else behind: a step, an average, where the generator stands."""
     X, y = problem(n=100, d=5)
@@ -136,7 +144,7 @@ def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
         assert differences(result, whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "saga", "auto", "moments"])
+@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "sgd with momentum", "saga", "auto", "moments"])
 def test_so_does_one_of_several_targets(name, interrupted):
     X, y = problem(targets=3)
     whole = fg.fit(X, y, **FITS[name])
@@ -145,7 +153,7 @@ def test_so_does_one_of_several_targets(name, interrupted):
         assert differences(interrupted(X, y, after, **FITS[name])[0], whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg watched", "gd", "fista", "sgd in batches", "saga"])
+@pytest.mark.parametrize("name", ["cg watched", "gd", "fista", "sgd in batches", "sgd with momentum", "saga"])
 def test_so_does_one_with_weights_a_start_and_a_validation_set(name, interrupted):
     X, y = problem(600)
     rng = np.random.default_rng(1)
@@ -158,7 +166,7 @@ def test_so_does_one_with_weights_a_start_and_a_validation_set(name, interrupted
         assert differences(interrupted(X[:400], y[:400], after, **options)[0], whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "saga"])
+@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "sgd with momentum", "saga"])
 def test_so_does_one_of_sparse_rows_and_one_of_integers(name, interrupted):
     X, y = problem()
     X[np.random.default_rng(2).random(X.shape) < 0.7] = 0
@@ -199,7 +207,7 @@ def test_orders_of_rows_that_are_made_by_stretches_go_on(interrupted, monkeypatc
     monkeypatch.setattr(_epochs, "CACHED", 1 << 10)
     monkeypatch.setattr(_epochs, "ORDERED", 100)
     X, y = problem(1000)
-    for name in ("sgd", "saga"):
+    for name in ("sgd", "sgd with momentum", "saga"):
         whole = fg.fit(X, y, **FITS[name])
         assert differences(interrupted(X, y, 5, **FITS[name])[0], whole) == []
 
@@ -410,7 +418,6 @@ def test_a_later_version_of_the_format_is_named(tmp_path):
         ({"checkpoint": "c", "every": "often"}, TypeError, "every must be a finite number"),
         ({"checkpoint": "c", "resume": 1}, TypeError, "resume must be True or False, got 1"),
         ({"checkpoint": "no/such/c"}, FileNotFoundError, "checkpoint='no/such/c' is in a directory that is not there"),
-        ({"checkpoint": "c", "solver": "sgd", "momentum": 0.5}, ValueError, "with solver='sgd' and a momentum"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, monkeypatch, options, error, words):
