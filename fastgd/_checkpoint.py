@@ -11,15 +11,14 @@ import os
 import time
 import warnings
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastgd import _kernels
+from fastgd import _cpu, _kernels
 from fastgd import _validation as validate
 from fastgd._csr import CSR
-from fastgd._files import as_bytes, read_file, require_safetensors, write_file
+from fastgd._files import as_bytes, read_file, refuse_unwritable, require_safetensors, write_file
 from fastgd._version import __version__
 from fastgd.io import result_from, tree_of
 from fastgd.result import FitResult
@@ -50,6 +49,7 @@ class Checkpoint:
 
     def __init__(self, path: str, every: float, about: dict[str, dict[str, Any]]) -> None:
         self.path, self.every, self.about = path, every, about
+        self.place = os.path.abspath(path)      # wherever the callback goes
         self.finished: list[tuple[FitResult, str]] = []
         self.loops = 0
         self.pending: dict[str, Any] | None = None
@@ -68,7 +68,7 @@ class Checkpoint:
             "state": state,
         }
         try:
-            write_file(self.path, KIND, VERSION, tree)
+            write_file(self.place, KIND, VERSION, tree)
         except OSError as error:
             warnings.warn(f"the checkpoint {self.path} was not written: {error}", RuntimeWarning, stacklevel=2)
         self.last = time.monotonic()
@@ -101,9 +101,22 @@ class Checkpoint:
         refuse_other_fit(self.path, there, self.about)
         try:
             self.finished = [(result_from(result), str(complaint)) for result, complaint in tree["finished"]]
-            self.pending = tree["state"]
+            self.pending = state_from(tree["state"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path} is damaged: it holds no state of a fit ({error!r})") from None
+
+
+def state_from(tree: Any) -> dict[str, Any] | None:
+    """A state that a loop can look at, or none.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if tree is not None and not (isinstance(tree, dict) and isinstance(tree.get("loop"), int)):
+        raise ValueError("it says not of which loop it is")
+    return tree
 
 
 def checkpoint_of(
@@ -119,23 +132,27 @@ def checkpoint_of(
         If there is no such directory.
     ImportError
         If safetensors is not installed.
+    OSError
+        If the file could not be read, or written.
     TypeError, ValueError
         If an argument is not what it must be, the solver keeps no state with these options, or the file is a checkpoint
         of another fit.
     """
     if path is None:
         raise ValueError("resume=True needs the file to go on from, checkpoint=PATH")
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise TypeError(f"checkpoint must be a path or None, got {path!r}")
     path = os.fspath(path)
     require_safetensors("checkpoint=")
-    if not Path(path).parent.is_dir():
+    if not os.path.isdir(os.path.dirname(os.path.realpath(path))):
         raise FileNotFoundError(f"checkpoint={path!r} is in a directory that is not there")
-    if os.path.lexists(path) and not resume:
+    there = os.path.exists(path)
+    if there and not resume:
         raise FileExistsError(f"checkpoint={path!r} is there: resume=True goes on from it; else remove it")
     checkpoint = Checkpoint(path, every, about(options, data))
-    if os.path.lexists(path):
+    if there:
         checkpoint.go_on()
+    refuse_unwritable(path)
     return checkpoint
 
 
@@ -143,10 +160,10 @@ def checkpoint_of(
 
 
 def about(options: dict[str, Any], data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """All that the bits of a fit depend on."""
+    """All that the bits of a fit depend on, as far as it can be told."""
     return {
-        "version": {"fastgd": __version__},
-        "machine": {"instruction set": _kernels.current},
+        "version": {"fastgd": __version__, "numpy": np.__version__},
+        "machine": {"instruction set": _kernels.current, "streams of memory": _cpu.streams},
         "option": dict(options),
         "data": {name: in_short(values, name) for name, values in data.items()},
     }

@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import fields
-from itertools import count
-from pathlib import Path
+from itertools import count, cycle
 
+import kills as killing
 import numpy as np
 import pytest
 import scipy.sparse
 
 import fastgd as fg
-from fastgd import _checkpoint, _files, _kernels
+from fastgd import _checkpoint, _cpu, _files, _kernels
 from fastgd.solvers import _epochs, cg, fista
 from fastgd.solvers import _state as state
 
@@ -120,6 +121,9 @@ FITS = {
 }
 
 
+MOMENTUM = [name for name in FITS if name.startswith("sgd with momentum")]
+
+
 @pytest.mark.parametrize("name", FITS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted):
@@ -133,7 +137,7 @@ def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted)
     assert came[0]
 
 
-@pytest.mark.parametrize("name", ["sgd", "sgd in batches", *(name for name in FITS if "sgd with" in name), "saga"])
+@pytest.mark.parametrize("name", ["sgd", "sgd in batches", *MOMENTUM, "saga"])
 def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
     """Each of which may leave something else behind: a step, an average, where the generator stands."""
     X, y = problem(n=100, d=5)
@@ -144,7 +148,7 @@ def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
         assert differences(result, whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "sgd with momentum", "saga", "auto", "moments"])
+@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", MOMENTUM[0], "saga", "auto", "moments"])
 def test_so_does_one_of_several_targets(name, interrupted):
     X, y = problem(targets=3)
     whole = fg.fit(X, y, **FITS[name])
@@ -257,8 +261,49 @@ def test_the_callback_sees_every_iterate_once(tmp_path):
     options = {"solver": "sgd", "tol": 0, "max_iter": 9, "callback": see, "checkpoint": tmp_path / "c", "every": 0}
     with pytest.raises(KeyboardInterrupt):
         fg.fit(X, y, **options)
-    fg.fit(X, y, **options, resume=True)
-    assert seen == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]    # the one that it was interrupted in is made again
+    for _ in range(2):      # the second one finds the result
+        fg.fit(X, y, **options, resume=True)
+        assert seen == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]    # the one that it was interrupted in is made again
+
+
+def test_a_fit_that_the_callback_ended_has_ended(tmp_path):
+    X, y = problem()
+    options = {"solver": "gd", "tol": 0, "checkpoint": tmp_path / "c"}
+    r = fg.fit(X, y, **options, callback=lambda iterate: iterate.iteration == 3)
+    assert r.n_iter == 3
+    assert fg.fit(X, y, **options, callback=watching, resume=True) == r
+
+
+def test_the_file_stays_where_it_was_though_the_callback_goes_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = {"solver": "sgd", "max_iter": 5, "tol": 0}
+    r = fg.fit(*problem(), **options, callback=lambda _: os.chdir(tmp_path / "elsewhere"), checkpoint="c", every=0)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert fg.fit(*problem(), **options, callback=watching, checkpoint=tmp_path / "c", resume=True) == r
+
+
+def test_what_killed_fits_left_beside_is_cleared_away(tmp_path):
+    left = ".c.0123456789abcdef.tmp"
+    others = {".c.tmp", ".c.d.tmp", ".cc.0123456789abcdef.tmp", "c.0123456789abcdef.tmp"}
+    for name in {left} | others:
+        (tmp_path / name).touch()
+    X, y = problem()
+    fg.fit(X, y, checkpoint=tmp_path / "c")
+    assert {path.name for path in tmp_path.iterdir()} == {"c"} | others
+
+
+def test_a_link_is_followed_to_where_nothing_is_yet(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "c")
+    X, y = problem()
+    for resume in (True, False):
+        r = fg.fit(X, y, checkpoint=tmp_path / "link", resume=resume)
+        assert fg.fit(X, y, checkpoint=tmp_path / "there" / "c", resume=True) == r
+        (tmp_path / "there" / "c").unlink()
+    (tmp_path / "there").rmdir()
+    with pytest.raises(FileNotFoundError, match="link' is in a directory that is not there"):
+        fg.fit(X, y, checkpoint=tmp_path / "link")
 
 
 def test_seconds_go_on(tmp_path):
@@ -348,8 +393,16 @@ def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"the version fastgd was '.*' there, and is '9.9'"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
     with monkeypatch.context() as patched:
+        patched.setattr(np, "__version__", "9.9")
+        with pytest.raises(ValueError, match=r"the version numpy was '.*' there, and is '9.9'"):
+            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+    with monkeypatch.context() as patched:
         patched.setattr(_kernels, "current", "abacus")
         with pytest.raises(ValueError, match=r"the machine instruction set was '.*' there, and is 'abacus'"):
+            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(_cpu, "streams", 7)
+        with pytest.raises(ValueError, match=r"the machine streams of memory was \d there, and is 7"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
 
 
@@ -387,6 +440,15 @@ def test_a_checkpoint_that_holds_no_results_is_an_error(tmp_path, finished):
         fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
 
 
+@pytest.mark.parametrize("kept", [1, [], {}, {"loop": None}, {"loop": "1"}])
+def test_a_checkpoint_that_holds_no_state_is_an_error(tmp_path, kept):
+    fg.fit(X, y, **BASE, checkpoint=tmp_path / "c")
+    tree = _files.read_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION)
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, tree | {"finished": [], "state": kept})
+    with pytest.raises(ValueError, match="c is damaged: it holds no state of a fit"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
 @pytest.mark.parametrize("place", ["monitor", "parts", "loops"])
 def test_a_state_of_other_parts_is_an_error(tmp_path, monkeypatch, place):
     """As after a change of the code that has not changed the version."""
@@ -412,6 +474,9 @@ def test_a_later_version_of_the_format_is_named(tmp_path):
     [
         ({"resume": True}, ValueError, "resume=True needs the file to go on from, checkpoint=PATH"),
         ({"checkpoint": 3}, TypeError, "checkpoint must be a path or None, got 3"),
+        ({"checkpoint": ""}, TypeError, "checkpoint must be a path or None, got ''"),
+        ({"checkpoint": b"c"}, TypeError, "checkpoint must be a path or None, got b'c'"),
+        ({"checkpoint": "c" * 250}, OSError, f"File name too long: '{'c' * 250}'"),    # which, or what is beside it
         ({"every": float("nan")}, ValueError, "every must be a finite number of at least 0, got nan"),
         ({"resume": None}, TypeError, "resume must be True or False, got None"),
         ({"checkpoint": "c", "every": -1}, ValueError, "every must be a finite number of at least 0, got -1"),
@@ -469,42 +534,46 @@ def test_scalars_keep_their_types():
 
 # ---- kills -----------------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys, warnings, numpy as np, fastgd as fg
-sys.path.insert(0, sys.argv[1])
-import test_checkpoint as t
-warnings.simplefilter("ignore")
-X, y = t.problem()
-print("ready", flush=True)
-for name in t.KILLED:
-    r = fg.fit(X, y, **t.FITS[name], checkpoint=f"{name}.ckpt", every=0, resume=True)
-    r.save(f"{name}.model")
-"""
-KILLED = ("cg beyond", "gd watched", "bb", "fista by steps", "sgd", "saga")
+
+def completed(path, whole):
+    """Whether the process came to its end, with what it should; it then begins anew. What is there always loads."""
+    if path.exists():
+        _files.read_file(path, _checkpoint.KIND, _checkpoint.VERSION)
+    model = path.with_suffix(".model")
+    if not model.exists():
+        return False
+    assert differences(fg.load(model), whole) == []
+    path.unlink()
+    model.unlink()
+    return True
 
 
-def test_kill_9_and_Ctrl_C_during_fits_leave_good_checkpoints(tmp_path, kills):
-    """Kill and interrupt at random; whenever all fits have ended, compare with those that never were; begin anew."""
-    data = problem()
-    whole = {name: fg.fit(*data, **FITS[name]) for name in KILLED}
-    arguments = [sys.executable, "-c", SCRIPT, os.fspath(Path(__file__).parent)]
-    rng, killed = np.random.default_rng(0), 0
-    while killed < kills or list(tmp_path.glob("*.ckpt")):
-        end = signal.SIGKILL if killed % 2 == 0 else signal.SIGINT
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
-            assert process.stdout.readline() == "ready\n", process.stderr.read()
-            if killed < kills:
-                time.sleep(rng.uniform(0, 0.3))
-                process.send_signal(end)
-            trace = process.stderr.read()
-        killed += process.returncode == -end
-        assert process.returncode in (0, -end), trace
-        models = {path.stem: fg.load(path) for path in tmp_path.glob("*.model")}    # the last good file always loads
-        for name, model in models.items():
-            assert differences(model, whole[name]) == []
-        for path in tmp_path.glob("*.ckpt"):
-            _files.read_file(path, _checkpoint.KIND, _checkpoint.VERSION)
-        if len(models) == len(KILLED):
-            for path in tmp_path.iterdir():
-                path.unlink()
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill_9", "Ctrl_C"])
+def test_fits_go_on_to_the_same_bits_after(how, tmp_path, kills, told):
+    """End one fit after the other at random moments, half of them as soon as a write begins; they go on in their turns.
+
+    Each one that comes to its end has the bits of one that was not ended; all of them do at last.
+    """
+    whole = {name: fg.fit(*killing.problem(name), **options) for name, options in killing.FITS.items()}
+    paths = {name: tmp_path / f"{name}.ckpt" for name in whole}
+    rng, seconds, counts, done = np.random.default_rng(0), dict.fromkeys(whole, 1.0), Counter(), 0
+    for name in cycle(whole):
+        if counts.total() == kills:
+            break
+        path, left = paths[name], killing.beside(paths[name])
+        with killing.running("fit", name, os.fspath(path)) as process:
+            began, delay = time.perf_counter(), seconds[name] * rng.uniform() ** 2
+            trace = killing.end(process, how, delay, path if counts.total() % 2 else None)
+        assert process.returncode in (0, -how), trace
+        if process.returncode == 0:
+            seconds[name] = min(seconds[name], time.perf_counter() - began)
+        else:
+            counts[killing.when(path, left)] += 1
+            assert how == signal.SIGKILL or not killing.beside(path)    # Ctrl-C clears away
+        done += completed(path, whole[name])
+    for name, path in paths.items():
+        done += path.exists()
+        result = fg.fit(*killing.problem(name), **killing.FITS[name], checkpoint=path, resume=True)
+        assert differences(result, whole[name]) == []
+        assert not killing.beside(path)
+    told(f"fits: {kills} times {how.name} ({killing.in_words(counts)}); {done} fits went on to the bits of their own")
