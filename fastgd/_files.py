@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import secrets
 import stat
 import zlib
 from collections.abc import Iterator
@@ -174,7 +173,7 @@ def name_beside(target: Path) -> Path:
 
     Drawn, since processes that were killed may have left any number, and those on other machines have the same ones.
     """
-    return target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
 
 
 def mode_of(target: Path) -> int | None:
