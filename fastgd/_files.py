@@ -162,7 +162,11 @@ def refuse_unwritable(path: AnyPath) -> None:
     target = Path(os.path.realpath(path))
     with blamed_on(path):
         mode_of(target)
-        open(name_beside(target), "xb").close()
+        beside = name_beside(target)
+        try:
+            open(beside, "xb").close()
+        finally:
+            beside.unlink(missing_ok=True)
         for beside in target.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.tmp", beside.name):
                 beside.unlink(missing_ok=True)

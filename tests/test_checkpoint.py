@@ -335,7 +335,7 @@ def test_a_warning_is_given_again(tmp_path):
 
 def test_states_are_written_as_often_as_asked_for(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", lambda _, state: written.append(state))
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write", lambda _, state, **__: written.append(state))
     X, y = problem()
     fg.fit(X, y, solver="gd", tol=0, max_iter=20, callback=watching, checkpoint=tmp_path / "c", every=1e6)
     assert written == [None]
@@ -344,6 +344,12 @@ def test_states_are_written_as_often_as_asked_for(tmp_path, monkeypatch):
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def unaligned(X):
+    """A copy at an address that is no multiple of the elements' size."""
+    return np.frombuffer(b" " + X.tobytes(), np.uint8)[1:].view(X.dtype).reshape(X.shape)
+
 
 X, y = problem(60, 4)
 BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watching}
@@ -362,12 +368,14 @@ BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watchin
         ({"patience": 3}, "the option patience was 10 there, and is 3"),
         ({"solver": "cg", "lr": "auto"}, "the option lr was|the option solver was 'gd' there, and is 'cg'"),
         ({"callback": None}, "the option callback or progress was True there, and is False"),
-        ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) with checksum \w+' there, and is"),
+        ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) and strides .* with checksum \w+' there, and is"),
         ({"sample_weight": np.ones(60)}, "sample_weight was None there, and is 'float64 of shape"),
         ({"X_val": X, "y_val": y}, "X_val was None there, and is 'float64 of shape"),
         ({"X": X.astype(np.float32)}, "X was 'float64 of shape .* there, and is 'float32 of shape"),
         ({"X": X[:59], "y": y[:59]}, r"X was 'float64 of shape \(60, 4\) .* there, and is 'float64 of shape \(59, 4\)"),
-        ({"X": X[::-1]}, "X was 'float64"),
+        ({"X": X[::-1].copy()}, "X was 'float64"),
+        ({"X": np.asfortranarray(X)}, r"X was .* and strides \(32, 8\) .* there, and is .* and strides \(8, 480\) "),
+        ({"X": unaligned(X)}, r"X was .* and strides \(32, 8\) with .* there, and is .*\(32, 8\), not aligned, with"),
         ({"y": np.nextafter(y, np.where(np.arange(60) == 30, np.inf, y))}, "y was 'float64"),
         ({"X": scipy.sparse.csr_array(X)}, "X was 'float64 .* there, and is 'sparse float64 of shape"),
     ],
@@ -381,9 +389,18 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path, change, words):
     assert (tmp_path / "c").read_bytes() == before
 
 
-def test_threads_and_layout_make_no_other_fit(tmp_path):
-    r = fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", n_threads=1)
-    assert fg.fit(np.asfortranarray(X), y, **BASE, checkpoint=tmp_path / "c", resume=True, n_threads=2) == r
+def test_threads_make_no_other_fit(tmp_path):
+    X, y = problem(20_000, 20)      # blocks for two
+
+    def interrupt(iterate):
+        if iterate.iteration == 3:
+            raise KeyboardInterrupt
+
+    options = {"solver": "cg", "tol": 0, "max_iter": 8, "checkpoint": tmp_path / "c", "resume": True, "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(X, y, **options, n_threads=1, callback=interrupt)
+    r = fg.fit(X, y, **options, n_threads=2, callback=watching)
+    assert differences(r, fg.fit(X, y, solver="cg", tol=0, max_iter=8, callback=watching)) == []
 
 
 def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
@@ -393,17 +410,46 @@ def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"the version fastgd was '.*' there, and is '9.9'"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
     with monkeypatch.context() as patched:
-        patched.setattr(np, "__version__", "9.9")
-        with pytest.raises(ValueError, match=r"the version numpy was '.*' there, and is '9.9'"):
-            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
-    with monkeypatch.context() as patched:
         patched.setattr(_kernels, "current", "abacus")
         with pytest.raises(ValueError, match=r"the machine instruction set was '.*' there, and is 'abacus'"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "words"),
+    [
+        (_cpu, "streams", 7, r"the streams of memory was \d there, and is 7"),
+        (np, "__version__", "9.9", r"the version of NumPy was '.*' there, and is '9.9'"),
+        (np, "sin", np.cos, r"the checksum of NumPy's sums was \d+ there, and is \d+"),
+    ],
+)
+def test_where_sums_are_rounded_in_another_way_it_goes_on_and_says_so(tmp_path, monkeypatch, place, name, value, words):
+    def interrupt(iterate):
+        if iterate.iteration == 3:
+            raise KeyboardInterrupt
+
+    options = {"X": X, "y": y, **BASE, "checkpoint": tmp_path / "c", "resume": True, "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(**options | {"callback": interrupt})
     with monkeypatch.context() as patched:
-        patched.setattr(_cpu, "streams", 7)
-        with pytest.raises(ValueError, match=r"the machine streams of memory was \d there, and is 7"):
-            fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+        patched.setattr(place, name, value)
+        match = rf"{re.escape(str(tmp_path))}/c was written where sums are rounded in another way, .*: {words}"
+        with pytest.warns(RuntimeWarning, match=match) as caught:
+            r = fg.fit(**options)
+        assert caught[0].filename == __file__
+        assert fg.fit(**options) == r       # nothing is left to be rounded
+    assert differences(r, fg.fit(X, y, **BASE)) == []
+
+
+@pytest.mark.parametrize("variable", ["OPENBLAS_CORETYPE=Haswell", "OPENBLAS_NUM_THREADS=1"])
+def test_the_checksum_of_sums_is_the_same_in_each_process(variable):
+    name, _, value = variable.partition("=")
+    code = "from fastgd import _checkpoint\nprint(_checkpoint.rounding())"
+    found = [
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {name: value}, capture_output=True, check=True)
+        for _ in range(2)
+    ]
+    assert found[0].stdout == found[1].stdout
 
 
 def test_a_file_that_is_there_is_not_lost(tmp_path):
@@ -454,7 +500,7 @@ def test_a_state_of_other_parts_is_an_error(tmp_path, monkeypatch, place):
     """As after a change of the code that has not changed the version."""
     kept = []
     with monkeypatch.context() as patched:
-        patched.setattr(_checkpoint.Checkpoint, "write", lambda self, state: kept.append((self.about, state)))
+        patched.setattr(_checkpoint.Checkpoint, "write", lambda self, state, **_: kept.append((self.about, state)))
         fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", every=0)
     about, one = kept[0]
     tree = {"about": about, "finished": [], "state": {key: value for key, value in one.items() if key != place}}
@@ -546,6 +592,15 @@ def completed(path, whole):
     path.unlink()
     model.unlink()
     return True
+
+
+def test_two_fits_that_share_a_file_leave_a_good_one(tmp_path):
+    path, whole = tmp_path / "sgd.ckpt", fg.fit(*killing.problem("sgd"), **killing.FITS["sgd"])
+    with killing.running("fit", "sgd", os.fspath(path)) as one, killing.running("fit", "sgd", os.fspath(path)) as other:
+        for process in (one, other):
+            trace = process.communicate()[1]
+            assert process.returncode == 0, trace
+    assert completed(path, whole)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill_9", "Ctrl_C"])
