@@ -7,11 +7,14 @@ in which tensors stand by their names; `producer`; and `crc32`, of all that. Not
 from __future__ import annotations
 
 import contextlib
-import itertools
+import errno
 import json
 import math
 import os
+import re
+import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,17 @@ import numpy as np
 from fastgd._version import __version__
 from fastgd.errors import NewerFormatError
 
-__all__ = ["AnyPath", "as_bytes", "pack", "read_file", "replace_file", "require_safetensors", "unpack", "write_file"]
+__all__ = [
+    "AnyPath",
+    "as_bytes",
+    "pack",
+    "read_file",
+    "refuse_unwritable",
+    "replace_file",
+    "require_safetensors",
+    "unpack",
+    "write_file",
+]
 
 AnyPath = str | os.PathLike[str]
 
@@ -28,8 +41,6 @@ AnyPath = str | os.PathLike[str]
 TENSOR, FLOAT = "$tensor", "$float"
 #: What a key of the tree that begins with it begins with once more.
 ESCAPE = "$"
-#: Numbers the files that are written at the same time.
-serial = itertools.count()
 
 
 # ---- whole files -----------------------------------------------------------------------------------------------------
@@ -76,7 +87,10 @@ def read_file(path: AnyPath, kind: str, version: int) -> dict[str, Any]:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             check_format(path, metadata.get("format", ""), kind, version)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 (no mapping)
+            try:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}     # noqa: SIM118 (no mapping)
+            except ValueError as error:     # more axes than NumPy's arrays have
+                raise SafetensorError(str(error)) from None
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no {kind} file, or cut short: {error}") from None
     if metadata.pop("crc32", "") != checksum(metadata, tensors):
@@ -93,9 +107,11 @@ def read_file(path: AnyPath, kind: str, version: int) -> dict[str, Any]:
 def check_format(path: str, found: str, kind: str, version: int) -> None:
     """Refuse another kind of file, and a version that is not known yet."""
     name, _, number = found.rpartition(" ")
-    if name != kind or not (number.isascii() and number.isdigit()):
+    if name != kind:
         what = f"a {name} file" if name.startswith("fastgd ") else "a safetensors file of another program"
         raise ValueError(f"{path} is no {kind} file, but {what}")
+    if not re.fullmatch("[0-9]{1,9}", number):
+        raise ValueError(f"{path} is damaged: it says that {number[:20]!r} is the version of its format")
     if int(number) > version:
         raise NewerFormatError(
             f"{path} has version {number} of the {kind} format, and this fastgd knows versions up to {version}: "
@@ -107,26 +123,82 @@ def replace_file(path: AnyPath, content: bytes) -> None:
     """Put the content in the file's place: a reader, and a crash at any moment, finds the old one or the new one.
 
     It is written beside, and synced to the disk before it takes the name; then the directory is synced, so that the
-    name is kept too. A process that is killed may leave ``.NAME.PID-K.tmp`` beside, which nothing reads.
+    name is kept too. The permissions are those of the old one. A process that is killed may leave ``.NAME.HEX.tmp``
+    beside, which nothing reads.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or what is there is no file.
     """
     target = Path(os.path.realpath(path))   # what a link points to, not the link
-    beside = target.with_name(f".{target.name}.{os.getpid()}-{next(serial)}.tmp")
-    try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(beside, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        raise
+    with blamed_on(path):
+        mode, beside = mode_of(target), name_beside(target)
+        try:
+            with open(beside, "xb") as file:
+                if mode is not None:
+                    os.chmod(beside, mode)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, target)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+            raise
     if hasattr(os, "O_DIRECTORY"):
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def refuse_unwritable(path: AnyPath) -> None:
+    """Raise OSError if `replace_file` could not write there now; nothing is changed.
+
+    What killed processes have left beside is removed: it is for files that one process writes.
+    """
+    target = Path(os.path.realpath(path))
+    with blamed_on(path):
+        mode_of(target)
+        beside = name_beside(target)
+        try:
+            open(beside, "xb").close()
+        finally:
+            beside.unlink(missing_ok=True)
+        for beside in target.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.tmp", beside.name):
+                beside.unlink(missing_ok=True)
+
+
+def name_beside(target: Path) -> Path:
+    """Where a file is written that is to replace this one.
+
+    Drawn, since processes that were killed may have left any number, and those on other machines have the same ones.
+    """
+    return target.with_name(f".{target.name}.{os.urandom(8).hex()}.tmp")
+
+
+def mode_of(target: Path) -> int | None:
+    """The permissions of the file that is to be replaced; None if there is none. A device or a folder is refused."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(mode):
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, "what is there is no file that could be replaced")
+    return stat.S_IMODE(mode)
+
+
+@contextlib.contextmanager
+def blamed_on(path: AnyPath) -> Iterator[None]:
+    """Errors of the system name this path, whatever file beside it they are about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def require_safetensors(what: str) -> None:

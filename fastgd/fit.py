@@ -154,9 +154,10 @@ def fit(
         Seconds after which the state is written again, at an iteration's end.
     resume : bool, default False
         Go on from the checkpoint, if there is one: the result then has the bits that it would have had without the
-        interruption, `history`'s ``seconds`` apart. A checkpoint of other data, options, another version or instruction
-        set is refused, as is one without a callback or bar in a fit that has one, because that finds iterates in
-        another way; so is one that is there without `resume`. The callback sees what comes after it.
+        interruption, `history`'s ``seconds`` apart, or a warning says why not. A checkpoint of other data or options,
+        another version or instruction set is refused, as is one without a callback or bar in a fit that has one,
+        because that finds iterates in another way; so is one that is there without `resume`. The callback sees what
+        comes after it.
     keep_path : bool, default False
         Keep the parameters of each iterate for `FitResult.plot` to draw. Iterates are then made one by one, and one
         pass more goes over X, in which (n_features + 1)^2 numbers are found. Of one target only.
@@ -181,13 +182,16 @@ def fit(
         If the checkpoint is there and `resume` is False.
     ImportError
         If a progress bar is asked for and rich is not installed, or a checkpoint and safetensors is not.
+    OSError
+        If the checkpoint cannot be read, or none can be written there.
 
     Warns
     -----
     ConvergenceWarning
         If the fit ended without having converged, unless `tol` is 0, or a callback or the validation set ended it.
     RuntimeWarning
-        If a checkpoint could not be written, as where the disk is full; the fit goes on.
+        If a checkpoint could not be written, as where the disk is full, or comes from where sums are rounded in another
+        way; the fit goes on.
 
     Examples
     --------

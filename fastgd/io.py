@@ -86,7 +86,7 @@ def result_from(tree: Any) -> FitResult:
     """
     if not isinstance(tree, dict):
         raise ValueError("its fields are missing")
-    for name in FIELDS.keys() ^ tree.keys():
+    for name in sorted(FIELDS.keys() ^ tree.keys()):
         raise ValueError(f"{name} is {'missing' if name in FIELDS else 'no field of it'}")
     for name, fits in FIELDS.items():
         if not fits(tree[name]):

@@ -58,14 +58,10 @@ cdef class State:
     cdef tuple vectors          # what the pointers of `state` point at: v, velocity, pull, total, seen
 
     def __init__(self, coef, double intercept=0.0):
-        cdef cnp.npy_intp d = len(coef)
-        self.n_features = d
-        vectors = [padded(values, d, "coef") for values in (coef, None, None, None)]
-        self.vectors = (*vectors, cnp.PyArray_ZEROS(1, &d, cnp.NPY_INTP, 0))
-        self.state.v, self.state.velocity = entries(vectors[0]), entries(vectors[1])
-        self.state.pull, self.state.total = entries(vectors[2]), entries(vectors[3])
-        self.state.seen = <Py_ssize_t *> cnp.PyArray_DATA(self.vectors[4])
-        self.state.intercept = intercept
+        self.load_state_dict({
+            "coef": coef, "velocity": None, "total": None, "intercept": intercept, "intercept_velocity": 0.0,
+            "intercept_total": 0.0, "n_averaged": 0,
+        })
 
     @property
     def n_averaged(self):
@@ -93,6 +89,30 @@ cdef class State:
         self.vectors[3][:] = 0
         self.state.intercept_total = 0
         self.state.n_averaged = 0
+
+    def state_dict(self):
+        """All of it between two runs, as arrays and numbers, for `load_state_dict` to go on from with the same bits."""
+        velocity, total = [self.vectors[k][:self.n_features].copy() for k in (1, 3)]
+        return {
+            "coef": self.coef, "velocity": velocity, "total": total, "intercept": self.state.intercept,
+            "intercept_velocity": self.state.intercept_velocity, "intercept_total": self.state.intercept_total,
+            "n_averaged": self.state.n_averaged,
+        }
+
+    def load_state_dict(self, values):
+        cdef cnp.npy_intp d = len(values["coef"])
+        cdef SAGAState state
+        v, velocity, total = [padded(values[name], d, name) for name in ("coef", "velocity", "total")]
+        pull, seen = padded(None, d, "pull"), cnp.PyArray_ZEROS(1, &d, cnp.NPY_INTP, 0)
+        state.v, state.velocity, state.total, state.pull = entries(v), entries(velocity), entries(total), entries(pull)
+        state.seen = <Py_ssize_t *> cnp.PyArray_DATA(seen)
+        state.intercept = values["intercept"]
+        state.intercept_velocity = values["intercept_velocity"]
+        state.intercept_total = values["intercept_total"]
+        state.intercept_pull = 0
+        state.n_averaged = values["n_averaged"]
+        self.vectors = v, velocity, pull, total, seen
+        self.state, self.n_features = state, d
 
 
 def run(

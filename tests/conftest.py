@@ -31,6 +31,7 @@ settings.register_profile("explore", derandomize=False, database=None, print_blo
 settings.load_profile("fixed")
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
+TOLD = pytest.StashKey[list[str]]()
 
 FOLDER = Path(fastgd.__file__).resolve().parent
 
@@ -42,6 +43,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def kills(request: pytest.FixtureRequest) -> int:
     return request.config.getoption("--kills")
+
+
+@pytest.fixture
+def told(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Adds a line to the end of pytest's report."""
+    return request.config.stash.setdefault(TOLD, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(TOLD, []):
+        terminalreporter.write_line(line)
 
 
 def pytest_report_header() -> str:

@@ -8,16 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import fields
-from itertools import count
-from pathlib import Path
+from itertools import count, cycle
 
+import kills as killing
 import numpy as np
 import pytest
 import scipy.sparse
 
 import fastgd as fg
-from fastgd import _checkpoint, _files, _kernels
+from fastgd import _checkpoint, _cpu, _files, _kernels
 from fastgd.solvers import _epochs, cg, fista
 from fastgd.solvers import _state as state
 
@@ -104,12 +105,23 @@ FITS = {
     "sgd in batches": {"solver": "sgd", "batch_size": 7, "average": False, "l1": 0.1, "max_iter": 15},
     "sgd adaptive": {"solver": "sgd", "lr": 1e-4, "schedule": "adaptive", "max_iter": 20, "tol": 0},
     "sgd invscaling": {"solver": "sgd", "schedule": "invscaling", "random_state": 3, "max_iter": 12},
+    "sgd with momentum": {"solver": "sgd", "momentum": 0.9, "max_iter": 20, "tol": 0},
+    "sgd with momentum by number": {
+        "solver": "sgd", "lr": 1e-5, "momentum": 0.5, "batch_size": 16, "average": False, "schedule": "constant",
+        "max_iter": 15, "tol": 0,
+    },
+    "sgd with momentum, l1 and l2": {
+        "solver": "sgd", "momentum": 0.7, "l1": 0.1, "l2": 0.01, "fit_intercept": False, "max_iter": 15,
+    },
     "saga": {"solver": "saga", "max_iter": 20, "tol": 0},
     "saga with l1": {"solver": "saga", "l1": 0.1, "max_iter": 12, "random_state": 7},
     "saga by number": {"solver": "saga", "lr": 1e-5, "max_iter": 12},
     "auto": {},
     "moments": {"solver": "moments"},
 }
+
+
+MOMENTUM = [name for name in FITS if name.startswith("sgd with momentum")]
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -125,7 +137,7 @@ def test_a_fit_that_was_killed_ends_with_the_same_bits(name, dtype, interrupted)
     assert came[0]
 
 
-@pytest.mark.parametrize("name", ["sgd", "sgd in batches", "saga"])
+@pytest.mark.parametrize("name", ["sgd", "sgd in batches", *MOMENTUM, "saga"])
 def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
     """Each of which may leave something else behind: a step, an average, where the generator stands."""
     X, y = problem(n=100, d=5)
@@ -136,7 +148,7 @@ def test_so_does_one_that_was_killed_after_any_epoch(name, interrupted):
         assert differences(result, whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", "saga", "auto", "moments"])
+@pytest.mark.parametrize("name", ["cg", "growing momentum", "fista", "sgd", MOMENTUM[0], "saga", "auto", "moments"])
 def test_so_does_one_of_several_targets(name, interrupted):
     X, y = problem(targets=3)
     whole = fg.fit(X, y, **FITS[name])
@@ -145,7 +157,7 @@ def test_so_does_one_of_several_targets(name, interrupted):
         assert differences(interrupted(X, y, after, **FITS[name])[0], whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg watched", "gd", "fista", "sgd in batches", "saga"])
+@pytest.mark.parametrize("name", ["cg watched", "gd", "fista", "sgd in batches", "sgd with momentum", "saga"])
 def test_so_does_one_with_weights_a_start_and_a_validation_set(name, interrupted):
     X, y = problem(600)
     rng = np.random.default_rng(1)
@@ -158,7 +170,7 @@ def test_so_does_one_with_weights_a_start_and_a_validation_set(name, interrupted
         assert differences(interrupted(X[:400], y[:400], after, **options)[0], whole) == [], after
 
 
-@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "saga"])
+@pytest.mark.parametrize("name", ["cg", "gd", "fista", "sgd", "sgd with momentum", "saga"])
 def test_so_does_one_of_sparse_rows_and_one_of_integers(name, interrupted):
     X, y = problem()
     X[np.random.default_rng(2).random(X.shape) < 0.7] = 0
@@ -199,7 +211,7 @@ def test_orders_of_rows_that_are_made_by_stretches_go_on(interrupted, monkeypatc
     monkeypatch.setattr(_epochs, "CACHED", 1 << 10)
     monkeypatch.setattr(_epochs, "ORDERED", 100)
     X, y = problem(1000)
-    for name in ("sgd", "saga"):
+    for name in ("sgd", "sgd with momentum", "saga"):
         whole = fg.fit(X, y, **FITS[name])
         assert differences(interrupted(X, y, 5, **FITS[name])[0], whole) == []
 
@@ -249,8 +261,49 @@ def test_the_callback_sees_every_iterate_once(tmp_path):
     options = {"solver": "sgd", "tol": 0, "max_iter": 9, "callback": see, "checkpoint": tmp_path / "c", "every": 0}
     with pytest.raises(KeyboardInterrupt):
         fg.fit(X, y, **options)
-    fg.fit(X, y, **options, resume=True)
-    assert seen == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]    # the one that it was interrupted in is made again
+    for _ in range(2):      # the second one finds the result
+        fg.fit(X, y, **options, resume=True)
+        assert seen == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9]    # the one that it was interrupted in is made again
+
+
+def test_a_fit_that_the_callback_ended_has_ended(tmp_path):
+    X, y = problem()
+    options = {"solver": "gd", "tol": 0, "checkpoint": tmp_path / "c"}
+    r = fg.fit(X, y, **options, callback=lambda iterate: iterate.iteration == 3)
+    assert r.n_iter == 3
+    assert fg.fit(X, y, **options, callback=watching, resume=True) == r
+
+
+def test_the_file_stays_where_it_was_though_the_callback_goes_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = {"solver": "sgd", "max_iter": 5, "tol": 0}
+    r = fg.fit(*problem(), **options, callback=lambda _: os.chdir(tmp_path / "elsewhere"), checkpoint="c", every=0)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    assert fg.fit(*problem(), **options, callback=watching, checkpoint=tmp_path / "c", resume=True) == r
+
+
+def test_what_killed_fits_left_beside_is_cleared_away(tmp_path):
+    left = ".c.0123456789abcdef.tmp"
+    others = {".c.tmp", ".c.d.tmp", ".cc.0123456789abcdef.tmp", "c.0123456789abcdef.tmp"}
+    for name in {left} | others:
+        (tmp_path / name).touch()
+    X, y = problem()
+    fg.fit(X, y, checkpoint=tmp_path / "c")
+    assert {path.name for path in tmp_path.iterdir()} == {"c"} | others
+
+
+def test_a_link_is_followed_to_where_nothing_is_yet(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "c")
+    X, y = problem()
+    for resume in (True, False):
+        r = fg.fit(X, y, checkpoint=tmp_path / "link", resume=resume)
+        assert fg.fit(X, y, checkpoint=tmp_path / "there" / "c", resume=True) == r
+        (tmp_path / "there" / "c").unlink()
+    (tmp_path / "there").rmdir()
+    with pytest.raises(FileNotFoundError, match="link' is in a directory that is not there"):
+        fg.fit(X, y, checkpoint=tmp_path / "link")
 
 
 def test_seconds_go_on(tmp_path):
@@ -282,7 +335,7 @@ def test_a_warning_is_given_again(tmp_path):
 
 def test_states_are_written_as_often_as_asked_for(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(_checkpoint.Checkpoint, "write", lambda _, state: written.append(state))
+    monkeypatch.setattr(_checkpoint.Checkpoint, "write", lambda _, state, **__: written.append(state))
     X, y = problem()
     fg.fit(X, y, solver="gd", tol=0, max_iter=20, callback=watching, checkpoint=tmp_path / "c", every=1e6)
     assert written == [None]
@@ -291,6 +344,12 @@ def test_states_are_written_as_often_as_asked_for(tmp_path, monkeypatch):
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def unaligned(X):
+    """A copy at an address that is no multiple of the elements' size."""
+    return np.frombuffer(b" " + X.tobytes(), np.uint8)[1:].view(X.dtype).reshape(X.shape)
+
 
 X, y = problem(60, 4)
 BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watching}
@@ -309,12 +368,14 @@ BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watchin
         ({"patience": 3}, "the option patience was 10 there, and is 3"),
         ({"solver": "cg", "lr": "auto"}, "the option lr was|the option solver was 'gd' there, and is 'cg'"),
         ({"callback": None}, "the option callback or progress was True there, and is False"),
-        ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) with checksum \w+' there, and is"),
+        ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) and strides .* with checksum \w+' there, and is"),
         ({"sample_weight": np.ones(60)}, "sample_weight was None there, and is 'float64 of shape"),
         ({"X_val": X, "y_val": y}, "X_val was None there, and is 'float64 of shape"),
         ({"X": X.astype(np.float32)}, "X was 'float64 of shape .* there, and is 'float32 of shape"),
         ({"X": X[:59], "y": y[:59]}, r"X was 'float64 of shape \(60, 4\) .* there, and is 'float64 of shape \(59, 4\)"),
-        ({"X": X[::-1]}, "X was 'float64"),
+        ({"X": X[::-1].copy()}, "X was 'float64"),
+        ({"X": np.asfortranarray(X)}, r"X was .* and strides \(32, 8\) .* there, and is .* and strides \(8, 480\) "),
+        ({"X": unaligned(X)}, r"X was .* and strides \(32, 8\) with .* there, and is .*\(32, 8\), not aligned, with"),
         ({"y": np.nextafter(y, np.where(np.arange(60) == 30, np.inf, y))}, "y was 'float64"),
         ({"X": scipy.sparse.csr_array(X)}, "X was 'float64 .* there, and is 'sparse float64 of shape"),
     ],
@@ -328,9 +389,18 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path, change, words):
     assert (tmp_path / "c").read_bytes() == before
 
 
-def test_threads_and_layout_make_no_other_fit(tmp_path):
-    r = fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", n_threads=1)
-    assert fg.fit(np.asfortranarray(X), y, **BASE, checkpoint=tmp_path / "c", resume=True, n_threads=2) == r
+def test_threads_make_no_other_fit(tmp_path):
+    X, y = problem(20_000, 20)      # blocks for two
+
+    def interrupt(iterate):
+        if iterate.iteration == 3:
+            raise KeyboardInterrupt
+
+    options = {"solver": "cg", "tol": 0, "max_iter": 8, "checkpoint": tmp_path / "c", "resume": True, "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(X, y, **options, n_threads=1, callback=interrupt)
+    r = fg.fit(X, y, **options, n_threads=2, callback=watching)
+    assert differences(r, fg.fit(X, y, solver="cg", tol=0, max_iter=8, callback=watching)) == []
 
 
 def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
@@ -343,6 +413,43 @@ def test_another_version_and_instruction_set_are_refused(tmp_path, monkeypatch):
         patched.setattr(_kernels, "current", "abacus")
         with pytest.raises(ValueError, match=r"the machine instruction set was '.*' there, and is 'abacus'"):
             fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "words"),
+    [
+        (_cpu, "streams", 7, r"the streams of memory was \d there, and is 7"),
+        (np, "__version__", "9.9", r"the version of NumPy was '.*' there, and is '9.9'"),
+        (np, "sin", np.cos, r"the checksum of NumPy's sums was \d+ there, and is \d+"),
+    ],
+)
+def test_where_sums_are_rounded_in_another_way_it_goes_on_and_says_so(tmp_path, monkeypatch, place, name, value, words):
+    def interrupt(iterate):
+        if iterate.iteration == 3:
+            raise KeyboardInterrupt
+
+    options = {"X": X, "y": y, **BASE, "checkpoint": tmp_path / "c", "resume": True, "every": 0}
+    with pytest.raises(KeyboardInterrupt):
+        fg.fit(**options | {"callback": interrupt})
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, value)
+        match = rf"{re.escape(str(tmp_path))}/c was written where sums are rounded in another way, .*: {words}"
+        with pytest.warns(RuntimeWarning, match=match) as caught:
+            r = fg.fit(**options)
+        assert caught[0].filename == __file__
+        assert fg.fit(**options) == r       # nothing is left to be rounded
+    assert differences(r, fg.fit(X, y, **BASE)) == []
+
+
+@pytest.mark.parametrize("variable", ["OPENBLAS_CORETYPE=Haswell", "OPENBLAS_NUM_THREADS=1"])
+def test_the_checksum_of_sums_is_the_same_in_each_process(variable):
+    name, _, value = variable.partition("=")
+    code = "from fastgd import _checkpoint\nprint(_checkpoint.rounding())"
+    found = [
+        subprocess.run([sys.executable, "-c", code], env=os.environ | {name: value}, capture_output=True, check=True)
+        for _ in range(2)
+    ]
+    assert found[0].stdout == found[1].stdout
 
 
 def test_a_file_that_is_there_is_not_lost(tmp_path):
@@ -379,12 +486,21 @@ def test_a_checkpoint_that_holds_no_results_is_an_error(tmp_path, finished):
         fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
 
 
+@pytest.mark.parametrize("kept", [1, [], {}, {"loop": None}, {"loop": "1"}])
+def test_a_checkpoint_that_holds_no_state_is_an_error(tmp_path, kept):
+    fg.fit(X, y, **BASE, checkpoint=tmp_path / "c")
+    tree = _files.read_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION)
+    _files.write_file(tmp_path / "c", _checkpoint.KIND, _checkpoint.VERSION, tree | {"finished": [], "state": kept})
+    with pytest.raises(ValueError, match="c is damaged: it holds no state of a fit"):
+        fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", resume=True)
+
+
 @pytest.mark.parametrize("place", ["monitor", "parts", "loops"])
 def test_a_state_of_other_parts_is_an_error(tmp_path, monkeypatch, place):
     """As after a change of the code that has not changed the version."""
     kept = []
     with monkeypatch.context() as patched:
-        patched.setattr(_checkpoint.Checkpoint, "write", lambda self, state: kept.append((self.about, state)))
+        patched.setattr(_checkpoint.Checkpoint, "write", lambda self, state, **_: kept.append((self.about, state)))
         fg.fit(X, y, **BASE, checkpoint=tmp_path / "c", every=0)
     about, one = kept[0]
     tree = {"about": about, "finished": [], "state": {key: value for key, value in one.items() if key != place}}
@@ -404,13 +520,15 @@ def test_a_later_version_of_the_format_is_named(tmp_path):
     [
         ({"resume": True}, ValueError, "resume=True needs the file to go on from, checkpoint=PATH"),
         ({"checkpoint": 3}, TypeError, "checkpoint must be a path or None, got 3"),
+        ({"checkpoint": ""}, TypeError, "checkpoint must be a path or None, got ''"),
+        ({"checkpoint": b"c"}, TypeError, "checkpoint must be a path or None, got b'c'"),
+        ({"checkpoint": "c" * 250}, OSError, f"File name too long: '{'c' * 250}'"),    # which, or what is beside it
         ({"every": float("nan")}, ValueError, "every must be a finite number of at least 0, got nan"),
         ({"resume": None}, TypeError, "resume must be True or False, got None"),
         ({"checkpoint": "c", "every": -1}, ValueError, "every must be a finite number of at least 0, got -1"),
         ({"checkpoint": "c", "every": "often"}, TypeError, "every must be a finite number"),
         ({"checkpoint": "c", "resume": 1}, TypeError, "resume must be True or False, got 1"),
         ({"checkpoint": "no/such/c"}, FileNotFoundError, "checkpoint='no/such/c' is in a directory that is not there"),
-        ({"checkpoint": "c", "solver": "sgd", "momentum": 0.5}, ValueError, "with solver='sgd' and a momentum"),
     ],
 )
 def test_bad_arguments_are_named(tmp_path, monkeypatch, options, error, words):
@@ -462,42 +580,55 @@ def test_scalars_keep_their_types():
 
 # ---- kills -----------------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys, warnings, numpy as np, fastgd as fg
-sys.path.insert(0, sys.argv[1])
-import test_checkpoint as t
-warnings.simplefilter("ignore")
-X, y = t.problem()
-print("ready", flush=True)
-for name in t.KILLED:
-    r = fg.fit(X, y, **t.FITS[name], checkpoint=f"{name}.ckpt", every=0, resume=True)
-    r.save(f"{name}.model")
-"""
-KILLED = ("cg beyond", "gd watched", "bb", "fista by steps", "sgd", "saga")
+
+def completed(path, whole):
+    """Whether the process came to its end, with what it should; it then begins anew. What is there always loads."""
+    if path.exists():
+        _files.read_file(path, _checkpoint.KIND, _checkpoint.VERSION)
+    model = path.with_suffix(".model")
+    if not model.exists():
+        return False
+    assert differences(fg.load(model), whole) == []
+    path.unlink()
+    model.unlink()
+    return True
 
 
-def test_kill_9_and_Ctrl_C_during_fits_leave_good_checkpoints(tmp_path, kills):
-    """Kill and interrupt at random; whenever all fits have ended, compare with those that never were; begin anew."""
-    data = problem()
-    whole = {name: fg.fit(*data, **FITS[name]) for name in KILLED}
-    arguments = [sys.executable, "-c", SCRIPT, os.fspath(Path(__file__).parent)]
-    rng, killed = np.random.default_rng(0), 0
-    while killed < kills or list(tmp_path.glob("*.ckpt")):
-        end = signal.SIGKILL if killed % 2 == 0 else signal.SIGINT
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(arguments, cwd=tmp_path, **pipes) as process:
-            assert process.stdout.readline() == "ready\n", process.stderr.read()
-            if killed < kills:
-                time.sleep(rng.uniform(0, 0.3))
-                process.send_signal(end)
-            trace = process.stderr.read()
-        killed += process.returncode == -end
-        assert process.returncode in (0, -end), trace
-        models = {path.stem: fg.load(path) for path in tmp_path.glob("*.model")}    # the last good file always loads
-        for name, model in models.items():
-            assert differences(model, whole[name]) == []
-        for path in tmp_path.glob("*.ckpt"):
-            _files.read_file(path, _checkpoint.KIND, _checkpoint.VERSION)
-        if len(models) == len(KILLED):
-            for path in tmp_path.iterdir():
-                path.unlink()
+def test_two_fits_that_share_a_file_leave_a_good_one(tmp_path):
+    path, whole = tmp_path / "sgd.ckpt", fg.fit(*killing.problem("sgd"), **killing.FITS["sgd"])
+    with killing.running("fit", "sgd", os.fspath(path)) as one, killing.running("fit", "sgd", os.fspath(path)) as other:
+        for process in (one, other):
+            trace = process.communicate()[1]
+            assert process.returncode == 0, trace
+    assert completed(path, whole)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill_9", "Ctrl_C"])
+def test_fits_go_on_to_the_same_bits_after(how, tmp_path, kills, told):
+    """End one fit after the other at random moments, half of them as soon as a write begins; they go on in their turns.
+
+    Each one that comes to its end has the bits of one that was not ended; all of them do at last.
+    """
+    whole = {name: fg.fit(*killing.problem(name), **options) for name, options in killing.FITS.items()}
+    paths = {name: tmp_path / f"{name}.ckpt" for name in whole}
+    rng, seconds, counts, done = np.random.default_rng(0), dict.fromkeys(whole, 1.0), Counter(), 0
+    for name in cycle(whole):
+        if counts.total() == kills:
+            break
+        path, left = paths[name], killing.beside(paths[name])
+        with killing.running("fit", name, os.fspath(path)) as process:
+            began, delay = time.perf_counter(), seconds[name] * rng.uniform() ** 2
+            trace = killing.end(process, how, delay, path if counts.total() % 2 else None)
+        assert process.returncode in (0, -how), trace
+        if process.returncode == 0:
+            seconds[name] = min(seconds[name], time.perf_counter() - began)
+        else:
+            counts[killing.when(path, left)] += 1
+            assert how == signal.SIGKILL or not killing.beside(path)    # Ctrl-C clears away
+        done += completed(path, whole[name])
+    for name, path in paths.items():
+        done += path.exists()
+        result = fg.fit(*killing.problem(name), **killing.FITS[name], checkpoint=path, resume=True)
+        assert differences(result, whole[name]) == []
+        assert not killing.beside(path)
+    told(f"fits: {kills} times {how.name} ({killing.in_words(counts)}); {done} fits went on to the bits of their own")

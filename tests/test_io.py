@@ -9,9 +9,10 @@ import signal
 import stat
 import subprocess
 import sys
-import time
+from collections import Counter
 from dataclasses import fields, replace
 
+import kills as killing
 import numpy as np
 import onnx
 import pandas as pd
@@ -220,6 +221,45 @@ def test_what_is_no_model_is_refused(tmp_path):
         fg.load(path)
 
 
+MUTATE = """
+import collections, random, resource, sys, fastgd as fg
+path, good = sys.argv[1], open(sys.argv[1], "rb").read()
+model, rng, found = fg.load(path), random.Random(0), collections.Counter()
+header = int.from_bytes(good[:8], "little")
+digits = [place for place in range(8, 8 + header) if good[place] in b"0123456789"]
+with open("/proc/self/statm") as file:
+    pages = int(file.read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 29),) * 2)
+for turn in range(2000):
+    bad = bytearray(good)
+    if turn % 4 == 0:
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+    elif turn % 4 == 1:
+        for place in rng.sample(digits, rng.randrange(1, 5)):       # shapes, places in the file, the version ...
+            bad[place] = rng.choice(b"0123456789")
+    elif turn % 4 == 2:
+        place = rng.randrange(len(bad))
+        bad[place : place + rng.randrange(1, 200)] = rng.randbytes(rng.randrange(200))
+    else:
+        sizes = [0, 1, header - 1, header + 1, len(good), 10**8, 2**31, 2**40, 2**63, 2**64 - 1]
+        bad[:8] = rng.choice(sizes).to_bytes(8, "little")
+    with open(path, "wb") as file:
+        file.write(bad)
+    try:
+        same = fg.load(path) == model
+        found["the same" if same else "WRONG"] += 1
+    except ValueError as error:
+        found["refused" if str(error).startswith(path) else repr(error)] += 1
+print(*sorted(found))
+"""
+
+
+def test_two_thousand_damaged_files_are_refused_with_little_memory(model):
+    """Whatever sizes a header claims: the process may have half a gigabyte more than when it has read a good file."""
+    done = subprocess.run([sys.executable, "-c", MUTATE, os.fspath(model)], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) in [("refused\n", ""), ("refused the same\n", "")]
+
+
 def test_a_missing_file_and_a_directory_keep_their_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         fg.load(tmp_path / "nowhere")
@@ -234,6 +274,24 @@ def test_a_later_version_is_named(tmp_path):
     with pytest.raises(fg.NewerFormatError, match="has version 2 of the fastgd model format, and this fastgd knows"):
         fg.load(tmp_path / "m")
     assert issubclass(fg.NewerFormatError, ValueError)
+
+
+@pytest.mark.parametrize("version", ["", "x", "-1", "1.5", "9" * 5000, "\u0661"])
+def test_a_version_that_is_no_number_is_damage(tmp_path, version):
+    save_file({}, tmp_path / "m", {"format": f"fastgd model {version}"})
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path))}/m is damaged: it says that '.* is the version"):
+        fg.load(tmp_path / "m")
+
+
+def test_a_tensor_of_more_axes_than_arrays_have_is_refused(model):
+    content = model.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["coef"]["shape"] += [1] * 70
+    header = json.dumps(header).encode()
+    model.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    with pytest.raises(ValueError, match=f"{re.escape(str(model))} is no fastgd model file, or cut short: .*dimension"):
+        fg.load(model)
 
 
 @pytest.mark.parametrize(
@@ -320,6 +378,46 @@ def test_files_have_the_permissions_that_the_user_asked_for(tmp_path):
     assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o640
 
 
+def test_the_permissions_of_what_is_replaced_are_kept(model):
+    for mode in (0o600, 0o664, 0o444):
+        model.chmod(mode)
+        fg.fit(*problem(seed=1)).save(model)
+        assert stat.S_IMODE(model.stat().st_mode) == mode
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    r, words = fg.fit(*problem()), "what is there is no file that could be replaced: "
+    for write in (r.save, r.to_onnx):
+        with pytest.raises(IsADirectoryError, match=re.escape(f"{words}'{tmp_path}/folder'")):
+            write(tmp_path / "folder")
+        with pytest.raises(OSError, match=re.escape(f"{words}'{tmp_path}/pipe'")):
+            write(tmp_path / "pipe")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert {path.name for path in tmp_path.iterdir()} == {"folder", "pipe"}
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(model):
+    """As far as a limit on the size of files is one: what was written of the new one is gone."""
+    code = """
+import resource, signal, sys, numpy as np, fastgd as fg
+from dataclasses import replace
+r = replace(fg.load(sys.argv[1]), coef=np.ones(100_000), feature_names=None)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for write in (r.save, r.to_onnx):
+    try:
+        write(sys.argv[1])
+    except OSError as error:
+        print(error)
+"""
+    old = model.read_bytes()
+    done = subprocess.run([sys.executable, "-c", code, os.fspath(model)], capture_output=True, text=True)
+    assert done.stdout == 2 * f"[Errno 27] File too large: '{model}'\n", done.stderr
+    assert model.read_bytes() == old
+    assert list(model.parent.iterdir()) == [model]
+
+
 def test_a_link_is_followed(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there" / "m")
@@ -360,8 +458,10 @@ def test_the_file_is_synced_before_it_takes_the_name_and_the_directory_after(mod
 
 
 def test_a_directory_that_is_not_there_is_an_os_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        fg.fit(*problem()).save(tmp_path / "no" / "m")
+    r = fg.fit(*problem())
+    for write in (r.save, r.to_onnx):
+        with pytest.raises(FileNotFoundError, match=re.escape(f"No such file or directory: '{tmp_path / 'no' / 'm'}'")):
+            write(tmp_path / "no" / "m")
 
 
 @pytest.mark.parametrize(
@@ -382,34 +482,25 @@ def test_a_missing_extra_is_one_line(tmp_path, missing, call, words):
 
 # ---- kills -----------------------------------------------------------------------------------------------------------
 
-SAVES = """
-import sys, itertools, numpy as np, fastgd as fg
-from dataclasses import replace
-r = fg.fit([[0.0], [1.0]], [1.0, 2.0])
-wide = [replace(r, coef=np.full(200_000, float(k)), n_iter=k) for k in range(2)]
-print("ready", flush=True)
-for k in itertools.cycle(range(2)):
-    wide[k].save(sys.argv[1])
-"""
 
-
-def killed_after(seconds, *arguments):
-    """Start Python with these arguments, wait for its first line, and kill -9 it so many seconds later."""
-    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as process:
-        process.stdout.readline()
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-    return process.returncode
-
-
-def test_kill_9_while_saving_leaves_a_good_file(tmp_path, kills):
-    path = tmp_path / "m"
-    replace(fg.fit([[0.0], [1.0]], [1.0, 2.0]), coef=np.full(200_000, 0.0), n_iter=0).save(path)
-    delays = np.random.default_rng(0).uniform(0.0, 0.05, kills)
-    for delay in delays:
-        assert killed_after(delay, "-c", SAVES, os.fspath(path)) == -signal.SIGKILL
+def test_kill_9_while_saving_leaves_a_good_file(tmp_path, kills, told):
+    """At random moments, half of them as soon as a write begins; the file is always one of the two that are saved."""
+    path, rng, counts, cut_short = tmp_path / "m", np.random.default_rng(0), Counter(), 0
+    killing.model(0).save(path)
+    for k in range(kills):
+        with killing.running("saves", os.fspath(path)) as process:
+            trace = killing.end(process, signal.SIGKILL, rng.uniform(0.0, 0.1), path if k % 2 else None)
+        assert process.returncode == -signal.SIGKILL, trace
         found = fg.load(path)
-        assert (found.coef == found.n_iter).all()
+        assert found.n_iter in (0, 1) and found == replace(killing.model(found.n_iter), history=found.history)
+        counts[killing.when(path, [])] += 1
+        for part in killing.beside(path):
+            cut_short += part.stat().st_size < path.stat().st_size
+            part.unlink()
+    told(
+        f"saves: {kills} times SIGKILL ({killing.in_words(counts)}, {cut_short} of which had written a part); "
+        "the file was good after each"
+    )
 
 
 # ---- ONNX ------------------------------------------------------------------------------------------------------------

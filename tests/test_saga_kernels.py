@@ -244,6 +244,34 @@ def test_runs_go_on_with_the_same_bits_wherever_they_are_cut() -> None:
         assert np.array_equal(one.average[0], other.average[0])
 
 
+def test_a_state_that_was_saved_goes_on_with_the_same_bits() -> None:
+    """Velocity and average among it, whatever the state it is loaded into held."""
+    problem = make_problem(300, 9, np.float64, seed=2, kind="sparse", scaled=False)
+    block, order = RowBlock(problem.X, problem.y, problem.s), np.random.default_rng(0).integers(0, 300, 1200)
+    for options in ({"drift": np.ones(9)}, {"momentum": 0.5, "batch_size": 4}, {"momentum": 0.9, "l1": 0.01}):
+        one, other = _saga.State(np.ones(9), 0.5), _saga.State([7.0])
+        _saga.run(block, one, order[:400], 0.02, np.ones(9), average_from=200, **options)
+        saved = one.state_dict()
+        _saga.run(block, one, order[400:], 0.02, np.ones(9), average_from=0, **options)
+        other.load_state_dict(saved)
+        assert other.n_features == 9
+        _saga.run(block, other, order[400:], 0.02, np.ones(9), average_from=0, **options)
+        states = [one.state_dict(), other.state_dict()]
+        assert [*states[0]] == [*states[1]]
+        for left, right in zip(*(state.values() for state in states), strict=True):
+            assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
+
+
+def test_a_state_that_does_not_fit_together_changes_nothing() -> None:
+    state = _saga.State([1.0, 2.0], 0.5)
+    good = state.state_dict()
+    changes = [{"velocity": np.ones(3)}, {"total": np.ones(1)}, {"n_averaged": None}, {"coef": [1.0, 2.0, 3.0]}]
+    for change in changes:
+        with pytest.raises((TypeError, ValueError)):
+            state.load_state_dict({**good, "intercept": 9.0, **change})
+        assert state.coef.tolist() == [1.0, 2.0] and state.intercept == 0.5
+
+
 def test_what_is_refused() -> None:
     block, order = RowBlock(np.ones((3, 2)), np.ones(3)), np.arange(3)
     with pytest.raises(ValueError, match="the rows have 2 columns, the state 3"):

@@ -402,6 +402,28 @@ def test_rows_beyond_the_caches() -> None:
     assert gap(sgd(X[rows], y[rows], max_iter=5), X, y) < 1e-3
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": "sgd"},
+        {"solver": "sgd", "average": False},
+        {"solver": "sgd", "momentum": 0.9, "batch_size": 7},
+        {"solver": "sgd", "lr": 1e-3},
+        {"solver": "saga"},
+        {"solver": "saga", "lr": 1e-3},
+    ],
+)
+def test_a_start_at_a_loss_of_zero_is_left_by_rounding_alone(options: dict[str, Any]) -> None:
+    """Which is no divergence, however many times the loss of the start it is."""
+    rng = np.random.default_rng(0)
+    w0 = np.array([1.0, 2.0, -3.0, 4.0, 5.0])
+    for scale in (1, 3, 1e-3):
+        X = rng.integers(-9, 9, (50, 4)) * scale
+        r = fg.fit(X, X @ w0[:4] + 5, w0=w0, tol=0, max_iter=6, **options)
+        assert r.n_iter == 6
+        assert r.loss < 1e-26
+
+
 def test_callbacks_validation_and_start() -> None:
     X, y = data(600, 3)
     seen: list[int] = []

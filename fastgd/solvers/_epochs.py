@@ -253,9 +253,9 @@ def spans(at: int, count: int, batch: int) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def diverged(monitor: Monitor, loss: float) -> bool:
+def diverged(monitor: Monitor, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
     """Whether a loss is as much above that of the start as the monitor calls divergence, or not finite."""
-    return not loss <= BLOW_UP * monitor.history.loss[0]
+    return not loss <= BLOW_UP * monitor.history.loss[0] and not monitor.vanishes(w, loss, grad)
 
 
 def evaluate(objective: MSE, w: np.ndarray, l1: float) -> tuple[float, np.ndarray]:

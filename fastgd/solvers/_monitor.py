@@ -281,7 +281,7 @@ class Monitor:
         first = self.history.loss[0] if self.history.loss else loss
         if loss < self.best_loss:
             self.best_loss, self.best_w = loss, w.copy()
-        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny) and not self._vanishes(w, loss, grad):
+        if not loss <= BLOW_UP * max(first, np.finfo(self.objective.dtype).tiny) and not self.vanishes(w, loss, grad):
             why = f"the loss rose from {first:g} to {loss:g}"
             raise divergence(lr, max_lr, why, self.best_w, self.best_loss, self.rule)
         reason = self._measured(w, loss, grad)
@@ -385,7 +385,7 @@ class Monitor:
         rounding = Rounding.of_pass(np.dtype(np.float64), rows, int(np.count_nonzero(w[:d])))
         return duality_gap(self.geometry, w, smooth, grad, rounding)
 
-    def _vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
+    def vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
         """Whether the loss is nothing but rounding, which may be any number of times that of the start."""
         return bool(np.isfinite(loss)) and self.geometry.measure(w, loss, grad) == (0.0, 0.0)
 

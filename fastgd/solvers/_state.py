@@ -14,8 +14,9 @@ where the parts are all that an iteration takes from the one before, and `keep` 
 Where a method has several loops, those before the one that was interrupted are run again, whose monitor then replaces
 what they have shown.
 
-Of objects everything is state but what their class names in `FIXED`, which their making gives them and nothing changes.
-What is neither is an error that names it, so that no state is forgotten.
+Of objects everything is state but what their class names in `FIXED`, which their making gives them and nothing changes;
+compiled ones say it by `state_dict` and take it by `load_state_dict`. What is neither is an error that names it, so
+that no state is forgotten.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-
-from fastgd import _saga
 
 if TYPE_CHECKING:
     from fastgd.solvers._monitor import Monitor
@@ -118,10 +117,8 @@ def state_of(value: Any) -> Any:
         return {key: state_of(item) for key, item in value.items()}
     if isinstance(value, np.random.Generator):
         return value.bit_generator.state
-    if isinstance(value, _saga.State):
-        if value.n_averaged:
-            raise TypeError("a State is kept between averages only")
-        return {"coef": value.coef, "intercept": value.intercept}
+    if hasattr(value, "state_dict"):
+        return state_of(value.state_dict())
     fixed = getattr(value, "FIXED", () if dataclasses.is_dataclass(value) else None)
     if fixed is None:
         raise TypeError(f"{type(value).__name__} has no FIXED, which says what of it is not state")
@@ -133,8 +130,9 @@ def restored(now: Any, kept: Any) -> Any:
     if isinstance(now, np.random.Generator):
         now.bit_generator.state = kept
         return now
-    if isinstance(now, _saga.State):
-        return _saga.State(kept["coef"], kept["intercept"])
+    if hasattr(now, "load_state_dict"):
+        now.load_state_dict(plain(kept))
+        return now
     if isinstance(now, deque):
         return deque((plain(item) for item in kept), now.maxlen)
     if isinstance(now, tuple) and hasattr(now, "_fields"):

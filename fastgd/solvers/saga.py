@@ -104,7 +104,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         else:
             new, last = step(objective, at, descent.move(at), last, options.l1, conjugate=auto)
         monitor.extra_passes += descent.passes
-        if not auto and diverged(monitor, new.loss):
+        if not auto and diverged(monitor, new.w, new.loss, new.grad):
             raise blown_up(objective, options, monitor, new.loss)
         stalled = 0 if better(new, at, monitor.geometry) else stalled + 1
         if stalled and auto:

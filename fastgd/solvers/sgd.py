@@ -183,7 +183,7 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
         loop.keep(w, loss, grad, schedule, epochs, state, average)
         w, loss, grad = epoch(epochs, state, average, metric, schedule, options)
         monitor.extra_passes += 1
-        if diverged(monitor, loss):
+        if diverged(monitor, w, loss, grad):
             if not auto:
                 raise blown_up(objective, options, monitor, loss)
             schedule.rate, schedule.first = schedule.rate * FACTOR, schedule.first * FACTOR
