@@ -18,7 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastgd as fg
-from fastgd.plotting import FitDisplay, extents, told_apart
+from fastgd.plotting import FitDisplay
+from fastgd.plotting._descent_path import extents
+from fastgd.plotting._look import told_apart
 
 matplotlib.use("Agg")
 
