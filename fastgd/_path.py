@@ -64,3 +64,18 @@ class DescentPath:
         d = self.n_features
         absolute = np.abs(points[..., :d]).sum(axis=-1) - np.abs(self.w[:d]).sum()
         return self.loss + smooth + self.l1 * absolute
+
+    def loss_over(self, pair: list[int], centre: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """F over the plane of two parameters through `centre`: an array of shape (len(second), len(first)).
+
+        In the plane F is known from its value, slope and curvature at the centre c, by which all others stand still:
+        F(c) + s.v + v'Hv / 2 + l1 (|c + v|_1 - |c|_1) at v in two dimensions.
+        """
+        middle = centre[pair]
+        values = np.array(np.meshgrid(first, second))
+        v = values - middle[:, None, None]
+        slope = (self.grad + self.hessian @ (centre - self.w))[pair]
+        bend = np.einsum("ikl,ij,jkl->kl", v, self.hessian[np.ix_(pair, pair)], v)
+        penalised = [place for place, parameter in enumerate(pair) if parameter < self.n_features]
+        absolute = (np.abs(values) - np.abs(middle)[:, None, None])[penalised].sum(axis=0)
+        return self.loss_at(centre) + np.tensordot(slope, v, 1) + 0.5 * bend + self.l1 * absolute

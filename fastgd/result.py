@@ -27,8 +27,6 @@ def same(a: Any, b: Any) -> bool:
     """Equality of field values, arrays entry by entry."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, DescentPath) and isinstance(b, DescentPath):
-        return same(vars(a), vars(b))
     if isinstance(a, (np.ndarray, float)):
         return np.array_equal(a, b, equal_nan=True)
     if isinstance(a, DescentPath):
@@ -161,8 +159,9 @@ class FitResult(Summarised):
         """
         from fastgd.plotting import FitDisplay
 
-        display = FitDisplay.from_result(self, parameters=parameters, feature_names=feature_names, y_unit=y_unit)
-        return display.plot(ax)
+        return FitDisplay.from_result(
+            self, parameters=parameters, feature_names=feature_names, y_unit=y_unit, ax=ax
+        )
 
     def explain(self) -> str:
         """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""

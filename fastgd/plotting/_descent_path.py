@@ -20,21 +20,28 @@ if TYPE_CHECKING:
 
 __all__ = ["DescentPathDisplay"]
 
-#: Points along each axis of a contour plot, its rings, and the room about a path as a share of its extent.
-GRID, RINGS, ROOM = 121, 14, 0.1
+#: Points along each axis of a contour plot: of a fit, whose loss has a formula, and of a function, which is called.
+GRID, CALLED = 301, 121
+#: Rings of a contour plot, and the room about a path as a share of its extent.
+RINGS, ROOM = 14, 0.1
 #: Losses that differ by less than this share of them differ by rounding.
 FLAT = 1e-13
+#: Parameters that differ by less than this share of them are the same in a picture.
+RESOLVED = 1e-9
 #: As far, as a share of the path's extent, the bowl is shown on all sides of the optimum.
 AROUND = 0.25
 #: Of the two axes of a contour plot the shorter shows at least this share of the loss that the longer shows.
 LEAST_SHARE = 0.3
-#: What a legend takes of the axes, about, and where its middle may be.
-LEGEND = (0.46, 0.34)
+#: Inches that a legend takes, about: its width, and the height of a row.
+LEGEND = np.array([2.1, 0.26])
+#: Where it may be: the corner or edge of the axes that it touches, from -1 to 1.
 PLACES = {
-    f"{row} {column}": (x, y)
-    for row, y in (("upper", 1 - LEGEND[1] / 2), ("lower", LEGEND[1] / 2))
-    for column, x in (("right", 1 - LEGEND[0] / 2), ("left", LEGEND[0] / 2), ("center", 0.5))
+    f"{row} {column}": np.array([x, y])
+    for row, y in (("upper", 1), ("lower", -1))
+    for column, x in (("right", 1), ("left", -1), ("center", 0))
 }
+#: Shares of the axes that a bar takes where no layout engine makes room for it, and that are left empty beside it.
+SHARE, GAP = 0.15, 0.04
 #: Axes whose extents differ by less than this have one unit length, so that gradients cross contours at right angles.
 SQUARE = 2.5
 
@@ -104,19 +111,16 @@ class DescentPathDisplay:
         unit: str = "",
         step: str = "iteration",
     ) -> None:
-        self.path = np.asarray(path, np.float64)
-        self.xx0, self.xx1 = np.asarray(xx0, np.float64), np.asarray(xx1, np.float64)
-        self.response = np.asarray(response, np.float64)
-        if self.path.ndim != 2 or self.path.shape[1] != 2 or not len(self.path):
-            raise ValueError(f"path must have shape (n, 2) with n above 0, got {self.path.shape}")
-        if self.response.shape != (*self.xx1.shape, *self.xx0.shape) or self.response.ndim != 2:
-            shapes = f"xx0 {self.xx0.shape} and xx1 {self.xx1.shape}"
-            raise ValueError(f"response must have a row for each of xx1 and a column for each of xx0, got "
-                             f"{self.response.shape} for {shapes}")
-        self.names = tuple(names)
-        self.optimum = None if optimum is None else np.asarray(optimum, np.float64)
+        self.path = as_points(path)
+        self.xx0, self.xx1 = as_ascending(xx0, "xx0"), as_ascending(xx1, "xx1")
+        self.response = validate.as_array(response, "response").astype(np.float64)
+        if self.response.shape != (len(self.xx1), len(self.xx0)):
+            shapes = f"{self.response.shape} for {len(self.xx0)} of xx0 and {len(self.xx1)} of xx1"
+            raise ValueError(f"response must have a row for each of xx1 and a column for each of xx0, got {shapes}")
         if not np.isfinite(self.response).any():
             raise ValueError("response must have finite entries, got none")
+        self.names = as_names(names)
+        self.optimum = None if optimum is None else as_point(optimum, "optimum")
         self.title = title
         self.loss_name = loss_name
         self.unit = unit
@@ -132,7 +136,7 @@ class DescentPathDisplay:
         y_unit: str | None = None,
     ) -> DescentPathDisplay:
         """`from_result`, without drawing."""
-        unit = look.squared(y_unit)
+        unit = look.unit_of(y_unit)
         if not isinstance(result, FitResult):
             raise TypeError(f"result must be a FitResult, got {type(result).__name__}")
         if result.path is None:
@@ -148,8 +152,6 @@ class DescentPathDisplay:
         track = path.parameters[:, pair]
         curvature = np.diagonal(path.hessian)[pair]
         xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(around(track, centre[pair]), curvature))
-        points = np.tile(centre, (GRID, GRID, 1))
-        points[..., pair[0]], points[..., pair[1]] = np.meshgrid(xx0, xx1)
         others = len(names) - 2
         title = f"where the {'other one is' if others == 1 else f'other {others} parameters are'} "
         title = title + ("optimal" if known else "as in the end") if others else ""
@@ -157,7 +159,7 @@ class DescentPathDisplay:
             track,
             xx0=xx0,
             xx1=xx1,
-            response=path.loss_at(points),
+            response=path.loss_over(pair, centre, xx0, xx1),
             names=[names[place] for place in pair],
             optimum=centre[pair] if known else None,
             title=title,
@@ -316,11 +318,11 @@ class DescentPathDisplay:
         >>> r = fg.minimize(rosenbrock, path[0], callback=lambda x: path.append(x))
         >>> display = fg.DescentPathDisplay.from_function(rosenbrock, path, optimum=r.x)  # doctest: +SKIP
         """
-        points = validate.as_array(path, "path")
-        if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-            raise ValueError(f"path must have shape (n, 2) with n above 0, got {points.shape}")
-        validate.refuse_nonfinite(path=points)
-        xx0, xx1 = (np.linspace(*ends, GRID) for ends in extents(around(points, optimum), np.ones(2)))
+        if not callable(f):
+            raise TypeError(f"f must be a function of two numbers in an array, got {f!r}")
+        points, names = as_points(path), as_names(names)
+        optimum = None if optimum is None else as_point(optimum, "optimum")
+        xx0, xx1 = (np.linspace(*ends, CALLED) for ends in extents(around(points, optimum), np.ones(2)))
         with np.errstate(all="ignore"):
             response = np.array([[float(f(np.array([first, second]))) for first in xx0] for second in xx1])
         display = cls(
@@ -355,28 +357,44 @@ class DescentPathDisplay:
         TypeError
             If `ax` are no axes.
         """
-        ratio = np.ptp(self.xx0) / np.ptp(self.xx1)
+        validate.as_flag(colorbar, "colorbar")
+        ratio = float(np.ptp(self.xx0) / np.ptp(self.xx1))
         square = 1 / SQUARE < ratio < SQUARE
-        self.ax_ = ax = look.axes_for(ax, 0.8 + float(np.clip(4.7 / ratio, 2.0, 4.7)) if square else 4.4)
+        self.ax_ = ax = look.axes_for(ax, 0.8 + min(max(4.7 / ratio, 2.0), 4.7) if square else 4.4)
         self.figure_ = ax.figure
-        self._contoured(ax, cmap, colorbar)
-        marker, label = "o" if len(self.path) <= look.FEW else "", f"path of {counted(len(self.path) - 1, self.step)}"
-        style = look.styled(line_kw, color=look.VERMILION, linewidth=1.6, marker=marker, markersize=3.5, label=label)
-        (self.line_,) = ax.plot(*self.path.T, **style)
-        self._marked(ax)
-        ax.set_xlim(self.xx0[0], self.xx0[-1])
-        ax.set_ylim(self.xx1[0], self.xx1[-1])
+        size = look.inches(ax)
         if square:
             ax.set_aspect("equal")
-        for axis in (ax.xaxis, ax.yaxis):
-            look.label_few(axis)
-        ax.set_xlabel(look.plain(self.names[0]))
-        ax.set_ylabel(look.plain(self.names[1]))
-        ax.set_title(self.title, fontsize="medium")
-        ax.legend(loc=self._emptiest())
+            size = np.minimum(size, [size[1] * ratio, size[0] / ratio])
+        self._contoured(ax, cmap)
+        if colorbar:
+            self._barred(ax, size)
+        marker, label = "o" if len(self.path) <= look.FEW else "", f"path of {counted(len(self.path) - 1, self.step)}"
+        style = look.styled(
+            line_kw, color=look.VERMILION, linewidth=1.6, marker=marker, markersize=3.5, label=label,
+            path_effects=look.outlined(3.2),
+        )  # fmt: skip
+        (self.line_,) = ax.plot(*self.path.T, **style)
+        self._marked(ax)
+        self._labelled(ax, size)
+        if square and (engine := ax.figure.get_layout_engine()) is not None:
+            engine.execute(ax.figure.figure)     # once more than when it is drawn: axes that keep a shape need it
         return self
 
-    def _contoured(self, ax: Axes, cmap: Any, colorbar: bool) -> None:
+    def _labelled(self, ax: Axes, size: np.ndarray) -> None:
+        """Label the axes, as large as the contours, and name what there is."""
+        ax.set_xlim(self.xx0[0], self.xx0[-1])
+        ax.set_ylim(self.xx1[0], self.xx1[-1])
+        look.label_few(ax.xaxis, size[0])
+        look.label_few(ax.yaxis, size[1])
+        ax.set_xlabel(look.in_lines(self.names[0]))
+        ax.set_ylabel(look.in_lines(self.names[1]))
+        ax.set_title(look.plain(self.title), fontsize="medium")
+        letters = look.legend_size(size)
+        taken = LEGEND * [1, len(ax.get_legend_handles_labels()[1])] * (1.0 if letters is None else letters / 10)
+        ax.legend(loc=self._emptiest(np.minimum(taken / size, 1.0)), fontsize=letters)
+
+    def _contoured(self, ax: Axes, cmap: Any) -> None:
         """Draw contours that have areas between them that grow in line: of a bowl, rings of the same width."""
         response = np.ma.masked_invalid(self.response)
         levels = np.unique(np.quantile(response.compressed(), np.linspace(0.0, 1.0, RINGS + 1) ** 2))
@@ -385,14 +403,28 @@ class DescentPathDisplay:
         colors = look.pyplot().get_cmap(cmap)(np.linspace(0.75, 0.05, len(levels) - 1))
         self.surface_ = ax.contourf(self.xx0, self.xx1, response, levels=levels, colors=colors)
         ax.contour(self.xx0, self.xx1, response, levels=levels[1:-1], colors="white", linewidths=0.7)
-        if colorbar:
-            beside = ax.inset_axes((1.03, 0.0, 0.045, 1.0))     # as high as the axes, whatever their aspect
-            ticks = levels if len(levels) < 4 else levels[::2]
-            bar = ax.figure.colorbar(self.surface_, cax=beside, label=f"{self.loss_name}{self.unit}", ticks=ticks)
-            bar.ax.set_yticklabels(look.told_apart(ticks))
 
-    def _emptiest(self) -> str:
-        """The place for a legend that hides least of the path; "best" of matplotlib's keeps off the contours too."""
+    def _barred(self, ax: Axes, size: np.ndarray) -> None:
+        """Tell the losses on a bar as high as the axes, for which a layout engine makes room, or else the axes do."""
+        if ax.figure.get_layout_engine() is not None:
+            where: dict[str, Any] = {"cax": ax.inset_axes((1.03, 0.0, 0.045, 1.0))}
+        else:
+            width, height = look.inches(ax) * [1 - SHARE - GAP, 1]
+            high = min(1.0, width / height * size[1] / size[0]) if ax.get_aspect() == 1 else 1.0
+            where = {"ax": ax, "fraction": SHARE, "pad": GAP, "shrink": high}
+        levels = self.surface_.levels
+        every = 2
+        while len(levels[::every]) * look.HIGH > 72 * size[1] and every < len(levels) - 1:
+            every += 1
+        ticks = levels[::every] if np.nanmax(self.response) > levels[0] else levels[:1]
+        bar = ax.figure.colorbar(self.surface_, label=f"{self.loss_name}{self.unit}", ticks=ticks, **where)
+        bar.ax.set_yticklabels(look.told_apart(ticks))
+
+    def _emptiest(self, taken: np.ndarray) -> str:
+        """The place for a legend of this size that hides least of the path; matplotlib's "best" shuns contours too.
+
+        Sizes are shares of the axes.
+        """
         count = len(self.path)
         along = np.linspace(0, count - 1, 8 * count)
         points = np.column_stack([np.interp(along, np.arange(count), column) for column in self.path.T])
@@ -402,8 +434,8 @@ class DescentPathDisplay:
 
         def hidden(place: str) -> tuple[int, float]:
             """How many points it hides, and how near the nearest is."""
-            off = np.abs(points - PLACES[place])
-            return int((off <= np.divide(LEGEND, 2)).all(axis=1).sum()), -float(off.max(axis=1).min())
+            off = np.abs(points - (0.5 + PLACES[place] * (1 - taken) / 2))
+            return int((off <= taken / 2).all(axis=1).sum()), -float(off.max(axis=1).min())
 
         return min(PLACES, key=hidden)
 
@@ -413,9 +445,10 @@ class DescentPathDisplay:
         style: dict[str, Any] = {"linestyle": "", "zorder": 4}
         hollow = {"color": color, "marker": "o", "markersize": 9, "markerfacecolor": "white", "markeredgewidth": 2}
         (self.start_,) = ax.plot(*self.path[:1].T, label="start", **style, **hollow)
-        (self.end_,) = ax.plot(
-            *self.path[-1:].T, label="end", color=color, marker="s", markersize=8, markeredgecolor="white", **style
-        )
+        square = {"color": color, "marker": "s", "markersize": 8, "markeredgecolor": "white"}
+        (self.end_,) = ax.plot(*self.path[-1:].T, label="end", **style, **square)
+        if len(self.path) == 1:
+            self.end_.set(visible=False, label="_nolegend_")
         self.optimum_ = None
         if self.optimum is None:
             return
@@ -426,6 +459,40 @@ class DescentPathDisplay:
         extent = np.array([np.ptp(self.xx0), np.ptp(self.xx1)])
         if (np.abs(self.path[-1] - self.optimum) < 0.01 * extent).all():
             self.end_.set(visible=False, label="_nolegend_")
+
+
+def as_points(path: Any) -> np.ndarray:
+    """Points in two dimensions, finite, one at least."""
+    points = validate.as_array(path, "path").astype(np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not len(points):
+        raise ValueError(f"path must have shape (n, 2) with n above 0, got {points.shape}")
+    validate.refuse_nonfinite(path=points)
+    return points
+
+
+def as_point(value: Any, name: str) -> np.ndarray:
+    """One point in two dimensions, finite."""
+    point = validate.as_array(value, name).astype(np.float64)
+    if point.shape != (2,):
+        raise ValueError(f"{name} must have shape (2,), got {point.shape}")
+    validate.refuse_nonfinite(**{name: point})
+    return point
+
+
+def as_ascending(values: Any, name: str) -> np.ndarray:
+    """Two numbers or more that grow."""
+    array = validate.as_array(values, name).astype(np.float64)
+    if array.ndim != 1 or len(array) < 2 or not (np.isfinite(array).all() and (np.diff(array) > 0).all()):
+        came = np.array2string(array, threshold=6)
+        raise ValueError(f"{name} must be two finite numbers or more that grow, got {came}")
+    return array
+
+
+def as_names(names: Any) -> tuple[str, str]:
+    """Two names."""
+    if isinstance(names, str) or len(names) != 2 or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"names must be two strings, got {names!r}")
+    return tuple(names)
 
 
 def names_of(path: DescentPath, feature_names: Any) -> list[str]:
@@ -482,11 +549,13 @@ def extents(points: np.ndarray, curvature: np.ndarray) -> list[tuple[float, floa
     grows by curvature * distance^2 / 2.
     """
     least, most = points.min(axis=0), points.max(axis=0)
+    middle = (most + least) / 2
     half = (most - least) / 2
+    half[half < RESOLVED * np.abs(middle)] = 0.0
     heights = np.sqrt(np.where(curvature > 0, curvature, 1.0))
     shown = half * heights
     if not shown.any():     # one point: as far as its own size
         shown = heights * np.maximum(np.abs(points[0]), 1.0)
     half = np.maximum(half, LEAST_SHARE * shown.max() / heights) * (1 + ROOM)
-    middle = (most + least) / 2
+    half = np.maximum(half, RESOLVED * np.abs(middle))
     return list(zip((middle - half).tolist(), (middle + half).tolist(), strict=True))

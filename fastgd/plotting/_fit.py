@@ -48,15 +48,36 @@ class FitDisplay:
         parameters: tuple[int | str, int | str] | None = None,
         feature_names: Sequence[str] | None = None,
         y_unit: str | None = None,
+        ax: Any = None,
     ) -> FitDisplay:
-        """Collect what there is to draw of a fit; see `FitResult.plot`."""
+        """Draw the losses of a fit, and its path if it has kept one of two parameters or two are named.
+
+        Parameters
+        ----------
+        result : FitResult
+        parameters, feature_names, y_unit, ax
+            As for `FitResult.plot`.
+
+        Returns
+        -------
+        FitDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            As for `FitResult.plot`.
+        """
+        if not isinstance(result, FitResult):
+            raise TypeError(f"result must be a FitResult, got {type(result).__name__}")
         curve = LossCurveDisplay.collect(result, y_unit=y_unit)
         path = None
         if parameters is not None or (result.path is not None and len(result.path.w) == 2):
             path = DescentPathDisplay.collect(
                 result, parameters=parameters, feature_names=feature_names, y_unit=y_unit
             )
-        return cls(curve, path)
+        return cls(curve, path).plot(ax)
 
     def plot(self, ax: Any = None) -> FitDisplay:
         """Draw it.
@@ -69,6 +90,13 @@ class FitDisplay:
         Returns
         -------
         self : FitDisplay
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If the axes are none, or fewer or more than the pictures.
         """
         displays: list[Any] = [self.loss_curve] if self.path is None else [self.loss_curve, self.path]
         if ax is None:
@@ -77,6 +105,8 @@ class FitDisplay:
         self.axes_ = np.ravel(np.asarray(ax, dtype=object))
         if len(self.axes_) != len(displays):
             raise ValueError(f"ax must be Axes for {len(displays)} pictures, got {len(self.axes_)}")
+        if any(axes is None for axes in self.axes_):
+            raise TypeError("ax must be matplotlib Axes for each picture, got None among them")
         for display, axes in zip(displays, self.axes_, strict=True):
             display.plot(axes)
         self.figure_ = self.axes_[0].figure

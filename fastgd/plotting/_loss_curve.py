@@ -20,6 +20,8 @@ __all__ = ["LossCurveDisplay"]
 
 #: Losses whose largest is as many times the least are drawn on a logarithmic scale.
 DECADES = 100.0
+#: A legend of more entries stands beside the axes.
+CROWDED = 6
 
 
 class LossCurveDisplay:
@@ -92,18 +94,16 @@ class LossCurveDisplay:
         unit: str = "",
         step: str = "iteration",
     ) -> None:
-        self.loss = np.asarray(loss, np.float64)
+        self.loss = validate.as_array(loss, "loss").astype(np.float64)
         if self.loss.ndim != 1 or not len(self.loss):
             raise ValueError(f"loss must have shape (n,) with n above 0, got {self.loss.shape}")
-        self.iteration = np.arange(len(self.loss)) if iteration is None else np.asarray(iteration)
-        self.seconds = None if seconds is None else np.asarray(seconds, np.float64)
-        self.val_loss = None if val_loss is None else np.asarray(val_loss, np.float64)
-        for what in ("iteration", "seconds", "val_loss"):
-            values = getattr(self, what)
-            if values is not None and values.shape != self.loss.shape:
-                raise ValueError(f"{what} must have the shape of loss, {self.loss.shape}, got {values.shape}")
+        if not np.isfinite(self.loss).any():
+            raise ValueError("loss must have finite entries, got none")
+        self.iteration = np.arange(len(self.loss)) if iteration is None else self._beside(iteration, "iteration")
+        self.seconds = None if seconds is None else self._beside(seconds, "seconds").astype(np.float64)
+        self.val_loss = None if val_loss is None else self._beside(val_loss, "val_loss").astype(np.float64)
         self.optimum = None if optimum is None else validate.as_number(optimum, "optimum")
-        self.least = least
+        self.least = None if least is None else validate.as_number(least, "least")
         self.converged = converged
         self.ended = ended
         self.name = name
@@ -111,12 +111,19 @@ class LossCurveDisplay:
         self.unit = unit
         self.step = step
 
+    def _beside(self, values: Any, name: str) -> np.ndarray:
+        """An array that has an entry for each loss."""
+        array = validate.as_array(values, name)
+        if array.shape != self.loss.shape:
+            raise ValueError(f"{name} must have the shape of loss, {self.loss.shape}, got {array.shape}")
+        return array
+
     @classmethod
     def collect(
         cls, result: Any, *, optimum: float | None = None, name: str | None = None, y_unit: str | None = None
     ) -> LossCurveDisplay:
         """`from_result`, without drawing."""
-        unit = look.squared(y_unit)
+        unit = look.unit_of(y_unit)
         history = getattr(result, "history", None)
         if not history or not len(history.get("loss", ())):
             raise ValueError(
@@ -133,7 +140,7 @@ class LossCurveDisplay:
             val_loss=history.get("val_loss"),
             optimum=optimum,
             least=result.loss - result.gap_bound if fitted and np.isfinite(result.gap_bound) else None,
-            converged=bool(result.converged if fitted else getattr(result, "success", False)),
+            converged=fitted and result.converged,      # of a function that is not convex, nobody knows
             ended=result.stop_reason if fitted else str(getattr(result, "message", "")),
             name=solver if name is None else name,
             loss_name="loss" if n_targets == 1 else f"loss, sum over {n_targets} targets",
@@ -189,6 +196,7 @@ class LossCurveDisplay:
         *,
         optimum: float | None = None,
         name: str | None = None,
+        y_unit: str | None = None,
         ax: Axes | None = None,
         scale: str = "auto",
         **line_kw: Any,
@@ -202,6 +210,9 @@ class LossCurveDisplay:
             The least objective. Objectives are then drawn above it.
         name : str, optional
             Of the curve; by default the estimator's class.
+        y_unit : str, optional
+            The unit of y, such as "min": the objective is in its square, or in itself if the loss is
+            "epsilon_insensitive".
         ax, scale, **line_kw
             As for `plot`.
 
@@ -213,8 +224,8 @@ class LossCurveDisplay:
         ------
         ImportError
             If matplotlib is not installed.
-        ValueError
-            If the estimator has no `loss_curve_`.
+        TypeError, ValueError
+            If the estimator has no `loss_curve_`, or an argument is of the wrong kind.
         """
         model = estimator[-1] if hasattr(estimator, "steps") else estimator
         name = type(model).__name__ if name is None else name
@@ -222,10 +233,11 @@ class LossCurveDisplay:
         if curve is None:
             raise ValueError(f"{type(model).__name__} has no loss_curve_: fit it first")
         reason = getattr(model, "stop_reason_", "")
+        unit = look.unit_of(y_unit, "" if getattr(model, "loss", None) == "epsilon_insensitive" else "²")
         first = max(int(model.n_iter_) + 1 - len(curve), 0)     # 0 if the curve has the start, which epochs have not
         display = cls(
             curve, iteration=np.arange(first, first + len(curve)), optimum=optimum, ended=reason, name=name,
-            loss_name="objective", step="epoch" if first else "iteration",
+            loss_name="objective", unit=unit, step="epoch" if first else "iteration",
         )  # fmt: skip
         return display.plot(ax, scale=scale, **line_kw)
 
@@ -266,14 +278,16 @@ class LossCurveDisplay:
         validate.as_choice(scale, "scale", ("auto", "log", "linear"))
         if validate.as_choice(x, "x", ("iteration", "seconds")) == "seconds" and self.seconds is None:
             raise ValueError("x='seconds' needs the seconds of each loss, which are not known; x='iteration' does not")
-        self.ax_ = ax = look.axes_for(ax)
-        self.figure_ = ax.figure
         above = self.optimum or 0.0
         shown = self.loss - above
+        if scale == "log" and not (shown > 0).any():
+            raise ValueError(f"scale='log' needs a loss above {above:g}, and the largest is {np.nanmax(self.loss):g}")
+        self.ax_ = ax = look.axes_for(ax)
+        self.figure_ = ax.figure
         along = self.iteration if x == "iteration" else np.asarray(self.seconds)
         marker = "." if len(shown) <= look.FEW else ""
         label = look.plain(name or self.name or self.loss_name)
-        style = look.styled(line_kw, linewidth=2.0, marker=marker, label=label)
+        style = look.styled(line_kw, color=look.new_color(ax), linewidth=2.0, marker=marker, label=label)
         (self.line_,) = ax.plot(along, shown, **style)
         self._validated(ax, along, above)
         self._marked(ax, along, shown)
@@ -286,14 +300,16 @@ class LossCurveDisplay:
         """Draw the losses on the validation set."""
         self.val_line_ = None
         if self.val_loss is not None:
-            style = {"linewidth": 2.0, "linestyle": "--", "label": look.once(ax, "on the validation set")}
+            label = look.once(ax, "on the validation set")
+            style = {"color": self.line_.get_color(), "linewidth": 2.0, "linestyle": "--", "label": label}
             (self.val_line_,) = ax.plot(along, self.val_loss - above, **style)
 
     def _marked(self, ax: Axes, along: np.ndarray, shown: np.ndarray) -> None:
         """Mark the start, and the end or the parameters that were returned."""
-        color = self.line_.get_color()
-        style: dict[str, Any] = {"color": color, "linestyle": "", "zorder": 4}
-        hollow = {"marker": "o", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
+        ground = ax.get_facecolor()
+        style: dict[str, Any] = {"color": self.line_.get_color(), "linestyle": "", "zorder": 4}
+        hollow: dict[str, Any] = {"marker": "o", "markerfacecolor": ground, "markeredgewidth": 2}
+        hollow["markersize"] = 8 if len(shown) > 1 else 15      # about the end, which is in the same place
         first = int(self.iteration[0])
         label = "start" if first == 0 else f"after {counted(first, self.step)}"
         (self.start_,) = ax.plot(along[:1], shown[:1], label=look.once(ax, label), **style, **hollow)
@@ -306,11 +322,13 @@ class LossCurveDisplay:
             label = "end"
         size = 15 if marker == "*" else 8
         style |= {"label": look.once(ax, look.plain(label)), "marker": marker, "markersize": size}
-        (self.end_,) = ax.plot(along[at : at + 1], shown[at : at + 1], **style, markeredgecolor="white")
+        (self.end_,) = ax.plot(along[at : at + 1], shown[at : at + 1], **style, markeredgecolor=ground)
 
     def _scaled(self, ax: Axes, logarithmic: bool) -> None:
         """Set the scale. On a logarithmic one that which is not above 0 lies on the lower edge."""
         if not logarithmic:
+            if ax.get_yscale() == "linear":     # as another curve may have set it
+                look.label_few(ax.yaxis, look.inches(ax)[1])
             return
         ax.set_yscale("log")
         if self.end_.get_ydata()[0] <= 0:
@@ -327,22 +345,29 @@ class LossCurveDisplay:
         self.least_ = ax.axhline(self.least, color=look.GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
 
     def _labelled(self, ax: Axes, x: str) -> None:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
+        """Label the axes, and name what there is: curves first, their markers below."""
+        from matplotlib.ticker import EngFormatter
 
+        size = look.inches(ax)
+        look.label_few(ax.xaxis, size[0], whole=x == "iteration")
         if x == "iteration":
-            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        ax.set_xlabel(self.step if x == "iteration" else "time since the start of the fit [s]")
+            steps = {*ax.get_xlabel().split(" or ")} & {"iteration", "epoch"} | {self.step}     # curves may share axes
+            ax.set_xlabel(" or ".join(sorted(steps, reverse=True)))
+        else:
+            ax.xaxis.set_major_formatter(EngFormatter("s"))
+            ax.set_xlabel("time since the start of the fit")
         above = "" if self.optimum is None else " above the optimum"
         ax.set_ylabel(f"{self.loss_name}{above}{self.unit}")
-        ax.grid(True, color="#dddddd", linewidth=0.8)
+        ax.grid(True, color=look.GREY, alpha=0.3, linewidth=0.8)
         ax.set_axisbelow(True)
         entries = list(zip(*ax.get_legend_handles_labels(), strict=True))
-        entries.sort(key=lambda entry: look.plain_marker(entry[0]))     # curves first, their markers below
-        ax.legend(*zip(*entries, strict=True))
+        entries.sort(key=lambda entry: look.plain_marker(entry[0]))
+        beside = len(entries) > CROWDED and ax.figure.get_layout_engine() is not None     # which makes room for it
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0} if beside else {}
+        ax.legend(*zip(*entries, strict=True), fontsize=look.legend_size(size), **place)
 
 
 def spans_decades(values: np.ndarray) -> bool:
     """Whether values above 0 span two decades or more; zeros, which a logarithmic scale lacks, do not count."""
-    above = values[values > 0]
+    above = values[(values > 0) & np.isfinite(values)]
     return bool(len(above) and above.max() >= DECADES * above.min())
