@@ -48,13 +48,15 @@ class DescentPath:
     def optimum(self) -> np.ndarray | None:
         """The parameters of least loss, the nearest to `w` if many have it; None with an l1, which has no formula.
 
-        They solve H (w* - w) = -grad F(w), here in units in which the diagonal of H is 1.
+        They solve H (w* - w) = -grad F(w), here in units in which the diagonal of H is 1, by the eigenvectors of H.
         """
         if self.l1 > 0:
             return None
         diagonal = np.diagonal(self.hessian)
         units = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        step = np.linalg.lstsq(self.hessian / np.outer(units, units), -self.grad / units, rcond=None)[0]
+        values, vectors = np.linalg.eigh(self.hessian / np.outer(units, units))
+        known = values > len(values) * np.finfo(np.float64).eps * values[-1]
+        step = vectors[:, known] @ (vectors[:, known].T @ (-self.grad / units) / values[known])
         return self.w + step / units
 
     def loss_at(self, points: np.ndarray) -> np.ndarray:
