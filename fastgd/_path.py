@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastgd._summary import Summarised, figures
+
 __all__ = ["DescentPath"]
 
 
-@dataclass(frozen=True, eq=False)
-class DescentPath:
+@dataclass(frozen=True, eq=False, repr=False)
+class DescentPath(Summarised):
     """The parameters of each iterate, and F about the last of them: its smooth part is quadratic, so it is known.
 
     Parameters are those of w and, with an intercept, b as the last.
@@ -40,6 +42,16 @@ class DescentPath:
     grad: np.ndarray
     hessian: np.ndarray
     l1: float
+
+    def _summary(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [
+            ("iterates", f"{len(self.parameters):,}"),
+            ("parameters", f"{len(self.w):,}" + (", the last the intercept" if self.fit_intercept else "")),
+            ("start", figures(self.parameters[0])),
+            ("returned", figures(self.w)),
+            ("loss there", figures(self.loss)),
+        ]
+        return "DescentPath: the parameters of each iterate", rows
 
     @property
     def n_features(self) -> int:

@@ -13,7 +13,7 @@ from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
 from fastgd._files import AnyPath
 from fastgd._path import DescentPath
-from fastgd._summary import Summarised, figures
+from fastgd._summary import Summarised, figures, named_figures
 
 if TYPE_CHECKING:
     from fastgd.plotting import FitDisplay
@@ -112,8 +112,9 @@ class FitResult(Summarised):
 
     def _summary(self) -> tuple[str, list[tuple[str, str]]]:
         """A title, and names and values to be shown."""
+        names = self.feature_names
         rows = [
-            ("coef", figures(self.coef)),
+            ("coef", figures(self.coef) if names is None else named_figures(names, self.coef)),
             ("intercept", figures(self.intercept)),
             ("loss", figures(self.loss) + gap_in_words(self.gap_bound)),
             ("optimality", f"{self.optimality:.2g}"),
