@@ -137,7 +137,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         """The table, for a notebook."""
         header, rows = self._cells()
-        cell = "text-align:left;padding:2px 12px 2px 0;vertical-align:top;font-family:monospace;white-space:nowrap"
+        cell = "text-align:left;padding:2px 12px 2px 0;vertical-align:top;font-family:monospace;white-space:pre"
 
         def row(cells: Sequence[Any], tag: str) -> str:
             lines = [text if isinstance(text, list) else [text] for text in cells]
@@ -148,9 +148,10 @@ class Explanation:
         if len(self.steps) > HEAD + TAIL:
             body.insert(HEAD, row([f"… {len(self.steps) - HEAD - TAIL} steps", "", "", ""], "td"))
         results = "".join(f"<div style={cell!r}>{html.escape(line)}</div>" for line in self._results())
+        table = f"<thead>{row(header, 'th')}</thead><tbody>{''.join(body)}</tbody>"
         return (
             f"<div><div style={cell!r}>{html.escape(self._title())}</div>"
-            f"<table><thead>{row(header, 'th')}</thead><tbody>{''.join(body)}</tbody></table>{results}</div>"
+            f"<table style='margin-left:0'>{table}</table>{results}</div>"
         )
 
     def _title(self) -> str:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastgd._summary import Summarised, figures
+
 __all__ = ["DescentPath"]
 
 
-@dataclass(frozen=True, eq=False)
-class DescentPath:
+@dataclass(frozen=True, eq=False, repr=False)
+class DescentPath(Summarised):
     """The parameters of each iterate, and F about the last of them: its smooth part is quadratic, so it is known.
 
     Parameters are those of w and, with an intercept, b as the last.
@@ -41,6 +43,16 @@ class DescentPath:
     hessian: np.ndarray
     l1: float
 
+    def _summary(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [
+            ("iterates", f"{len(self.parameters):,}"),
+            ("parameters", f"{len(self.w):,}" + (", the last the intercept" if self.fit_intercept else "")),
+            ("start", figures(self.parameters[0])),
+            ("returned", figures(self.w)),
+            ("loss there", figures(self.loss)),
+        ]
+        return "DescentPath: the parameters of each iterate", rows
+
     @property
     def n_features(self) -> int:
         return len(self.w) - self.fit_intercept
@@ -48,13 +60,15 @@ class DescentPath:
     def optimum(self) -> np.ndarray | None:
         """The parameters of least loss, the nearest to `w` if many have it; None with an l1, which has no formula.
 
-        They solve H (w* - w) = -grad F(w), here in units in which the diagonal of H is 1.
+        They solve H (w* - w) = -grad F(w), here in units in which the diagonal of H is 1, by the eigenvectors of H.
         """
         if self.l1 > 0:
             return None
         diagonal = np.diagonal(self.hessian)
         units = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-        step = np.linalg.lstsq(self.hessian / np.outer(units, units), -self.grad / units, rcond=None)[0]
+        values, vectors = np.linalg.eigh(self.hessian / np.outer(units, units))
+        known = values > len(values) * np.finfo(np.float64).eps * values[-1]
+        step = vectors[:, known] @ (vectors[:, known].T @ (-self.grad / units) / values[known])
         return self.w + step / units
 
     def loss_at(self, points: np.ndarray) -> np.ndarray:
@@ -64,3 +78,18 @@ class DescentPath:
         d = self.n_features
         absolute = np.abs(points[..., :d]).sum(axis=-1) - np.abs(self.w[:d]).sum()
         return self.loss + smooth + self.l1 * absolute
+
+    def loss_over(self, pair: list[int], centre: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """F over the plane of two parameters through `centre`: an array of shape (len(second), len(first)).
+
+        In the plane F is known from its value, slope and curvature at the centre c, by which all others stand still:
+        F(c) + s.v + v'Hv / 2 + l1 (|c + v|_1 - |c|_1) at v in two dimensions.
+        """
+        middle = centre[pair]
+        values = np.array(np.meshgrid(first, second))
+        v = values - middle[:, None, None]
+        slope = (self.grad + self.hessian @ (centre - self.w))[pair]
+        bend = np.einsum("ikl,ij,jkl->kl", v, self.hessian[np.ix_(pair, pair)], v)
+        penalised = [place for place, parameter in enumerate(pair) if parameter < self.n_features]
+        absolute = (np.abs(values) - np.abs(middle)[:, None, None])[penalised].sum(axis=0)
+        return self.loss_at(centre) + np.tensordot(slope, v, 1) + 0.5 * bend + self.l1 * absolute

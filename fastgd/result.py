@@ -13,7 +13,7 @@ from fastgd._blocks import sparse_blocks
 from fastgd._csr import CSR
 from fastgd._files import AnyPath
 from fastgd._path import DescentPath
-from fastgd._summary import Summarised, figures
+from fastgd._summary import Summarised, figures, named_figures
 
 if TYPE_CHECKING:
     from fastgd.plotting import FitDisplay
@@ -27,8 +27,6 @@ def same(a: Any, b: Any) -> bool:
     """Equality of field values, arrays entry by entry."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, DescentPath) and isinstance(b, DescentPath):
-        return same(vars(a), vars(b))
     if isinstance(a, (np.ndarray, float)):
         return np.array_equal(a, b, equal_nan=True)
     if isinstance(a, DescentPath):
@@ -114,8 +112,9 @@ class FitResult(Summarised):
 
     def _summary(self) -> tuple[str, list[tuple[str, str]]]:
         """A title, and names and values to be shown."""
+        names = self.feature_names
         rows = [
-            ("coef", figures(self.coef)),
+            ("coef", figures(self.coef) if names is None else named_figures(names, self.coef)),
             ("intercept", figures(self.intercept)),
             ("loss", figures(self.loss) + gap_in_words(self.gap_bound)),
             ("optimality", f"{self.optimality:.2g}"),
@@ -161,8 +160,9 @@ class FitResult(Summarised):
         """
         from fastgd.plotting import FitDisplay
 
-        display = FitDisplay.from_result(self, parameters=parameters, feature_names=feature_names, y_unit=y_unit)
-        return display.plot(ax)
+        return FitDisplay.from_result(
+            self, parameters=parameters, feature_names=feature_names, y_unit=y_unit, ax=ax
+        )
 
     def explain(self) -> str:
         """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastgd as fg
-from fastgd.plotting import FitDisplay, extents, told_apart
+from fastgd.plotting import FitDisplay
+from fastgd.plotting._descent_path import extents
+from fastgd.plotting._look import told_apart
 
 matplotlib.use("Agg")
 
@@ -46,6 +49,12 @@ def wide_data(n=300, d=6):
 
 def legend_of(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def inside(ax):
+    """Whether nothing of the axes is cut off, to the pixel."""
+    box = ax.get_tightbbox()
+    return (box.min > -1).all() and (box.max < ax.figure.bbox.size + 1).all()
 
 
 def draw(figure):
@@ -80,7 +89,8 @@ def test_against_time_and_above_the_optimum():
     display = fg.LossCurveDisplay.from_result(r, optimum=optimum, x="seconds", y_unit="km/h")
     np.testing.assert_array_equal(display.line_.get_xdata(), r.history["seconds"])
     np.testing.assert_array_equal(display.line_.get_ydata(), r.history["loss"] - optimum)
-    assert display.ax_.get_xlabel() == "time since the start of the fit [s]"
+    assert display.ax_.get_xlabel() == "time since the start of the fit"
+    assert display.ax_.xaxis.get_major_formatter()(0.25e-3) == "250 µs"
     assert display.ax_.get_ylabel() == "loss above the optimum [(km/h)²]"
     assert display.ax_.get_yscale() == "log"
 
@@ -105,6 +115,7 @@ def test_an_end_at_the_optimum_lies_on_the_edge_of_a_logarithmic_scale():
         ([3.0], "linear"),
         ([1e2, -1.0, 1.0], "log"),
         ([-5.0, -500.0], "linear"),
+        ([1.0, np.inf, 2.0], "linear"),
     ],
 )
 def test_the_scale_is_logarithmic_where_losses_span_two_decades(losses, scale):
@@ -199,6 +210,58 @@ def test_a_minimum_has_a_curve():
     display = fg.LossCurveDisplay.from_result(r)
     np.testing.assert_array_equal(display.line_.get_ydata(), r.history["loss"])
     assert display.ax_.get_ylabel() == "loss"
+    assert legend_of(display.ax_)[2].startswith("end: the gradient's largest entry")    # "optimum" it cannot say
+
+
+def test_a_single_loss_is_at_a_whole_iteration_within_the_marker_of_the_start():
+    display = fg.LossCurveDisplay([5.0]).plot()
+    draw(display.figure_)
+    ticks = [text.get_text() for text in display.ax_.get_xticklabels()]
+    assert ticks == ["-1", "0", "1"]
+    assert display.start_.get_markersize() > display.end_.get_markersize()
+
+
+def test_a_million_iterations_have_numbers_that_do_not_touch():
+    display = fg.LossCurveDisplay(1 + 1 / np.arange(1, 1_000_002)).plot()
+    draw(display.figure_)
+    boxes = [text.get_window_extent() for text in display.ax_.get_xticklabels()]
+    assert len(boxes) > 3
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes))
+
+
+def test_colours_tell_curves_apart_and_a_style_has_its_own():
+    losses = fg.LossCurveDisplay([3.0, 2.0, 1.0], val_loss=[3.0, 2.5, 2.6], step="epoch").plot()
+    other = fg.LossCurveDisplay([4.0, 1.0], name="other").plot(losses.ax_)
+    assert (losses.line_.get_color(), other.line_.get_color()) == ("#0072B2", "#E69F00")
+    assert losses.val_line_.get_color() == losses.line_.get_color()
+    assert other.ax_.get_xlabel() == "iteration or epoch"
+    with plt.style.context("dark_background"):
+        display = fg.LossCurveDisplay([3.0, 2.0]).plot()
+        assert display.line_.get_color() == plt.rcParams["axes.prop_cycle"].by_key()["color"][0]
+        assert display.start_.get_markerfacecolor() == display.ax_.get_facecolor()
+
+
+def test_the_legend_of_many_curves_stands_beside_them():
+    ax = None
+    for place in range(8):
+        ax = fg.LossCurveDisplay([2.0, 1.0], name=f"curve {place}").plot(ax).ax_
+    draw(ax.figure)
+    assert ax.get_legend().get_window_extent().x0 > ax.get_window_extent().x1
+    assert inside(ax)
+    assert len({line.get_color() for line in ax.lines}) == 6
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [("min", "min²"), ("€", "€²"), ("$", r"\$²"), ("km/h", "(km/h)²"), ("kg m", "(kg m)²"), ("m²", "(m²)²")],
+)
+def test_units_are_squared(unit, shown):
+    X, y = wide_data()
+    model = fg.SGDRegressor().fit(X, y)
+    assert fg.LossCurveDisplay.from_estimator(model, y_unit=unit).ax_.get_ylabel() == f"objective [{shown}]"
+    model = fg.SGDRegressor(loss="epsilon_insensitive").fit(X, y)
+    label = fg.LossCurveDisplay.from_estimator(model, y_unit=unit).ax_.get_ylabel()
+    assert label == "objective [" + unit.replace("$", r"\$") + "]"
 
 
 def test_estimators_have_curves():
@@ -208,7 +271,7 @@ def test_estimators_have_curves():
         np.testing.assert_array_equal(display.line_.get_ydata(), model.loss_curve_)
         assert display.line_.get_xdata().tolist() == list(range(first, model.n_iter_ + 1))
         assert display.ax_.get_xlabel() == step
-        assert display.ax_.get_ylabel() == "objective"
+        assert display.ax_.get_ylabel() == "objective [units of y²]"
         texts = legend_of(display.ax_)
         assert texts[:2] == [type(model).__name__, "start" if first == 0 else "after 1 epoch"]
         assert texts[2].startswith("end: ")
@@ -229,6 +292,14 @@ def test_estimators_have_curves():
         (lambda r: fg.LossCurveDisplay([1.0, 2.0]).plot(x="seconds"), ValueError, "needs the seconds of each loss"),
         (lambda r: fg.LossCurveDisplay([]), ValueError, "loss must have shape (n,) with n above 0, got (0,)"),
         (lambda r: fg.LossCurveDisplay([1.0], seconds=[1, 2]), ValueError, "seconds must have the shape of loss, (1,)"),
+        (lambda r: fg.LossCurveDisplay([np.nan, np.inf]), ValueError, "loss must have finite entries, got none"),
+        (lambda r: fg.LossCurveDisplay(["a"]), TypeError, "loss must hold real numbers, got dtype <U1"),
+        (lambda r: fg.LossCurveDisplay(None), TypeError, "loss must be an array, got None"),
+        (lambda r: fg.LossCurveDisplay([1.0], least="0"), TypeError, "least must be a finite number, got '0'"),
+        (lambda r: fg.LossCurveDisplay([0.0, -1.0]).plot(scale="log"), ValueError,
+         "scale='log' needs a loss above 0, and the largest is 0"),
+        (lambda r: fg.LossCurveDisplay([3.0], optimum=3.0).plot(scale="log"), ValueError,
+         "scale='log' needs a loss above 3, and the largest is 3"),
     ],
 )  # fmt: skip
 def test_curves_refuse_by_name(call, error, message):
@@ -360,6 +431,9 @@ def test_a_path_that_does_not_move_can_be_seen():
     r = fg.fit(x, y, solver="gd", w0=np.append(best.coef, best.intercept), keep_path=True)
     display = fg.DescentPathDisplay.from_result(r)
     draw(display.figure_)
+    assert display.optimum == pytest.approx([best.coef[0], best.intercept], rel=1e-9)
+    assert np.ptp(display.ax_.get_xlim()) > 0.1
+    assert legend_of(display.ax_) == ["path of 0 iterations", "start", "optimum"]
     r = fg.fit(np.zeros((5, 2)), np.zeros(5), fit_intercept=False, keep_path=True)   # a loss that is flat
     display = fg.DescentPathDisplay.from_result(r)
     draw(display.figure_)
@@ -416,9 +490,41 @@ def test_what_has_no_path_says_what_keeps_one():
     with pytest.raises(TypeError, match="estimator must be a GDRegressor, got LinearRegression"):
         fg.DescentPathDisplay.from_estimator(LinearRegression(), X, y)
     with pytest.raises(ValueError, match=r"path must have shape \(n, 2\)"):
-        fg.DescentPathDisplay([[1.0]], xx0=[0], xx1=[0], response=[[0]], names=("a", "b"))
-    with pytest.raises(ValueError, match="response must have a row for each of xx1"):
-        fg.DescentPathDisplay([[1.0, 2.0]], xx0=[0, 1], xx1=[0], response=[[0], [1]], names=("a", "b"))
+        fg.DescentPathDisplay([[1.0]], xx0=[0, 1], xx1=[0, 1], response=np.ones((2, 2)), names=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"path": [[1.0, np.nan]]}, ValueError, "path holds nan at index (0, 1)"),
+        ({"path": "ab"}, TypeError, "path must hold real numbers"),
+        ({"xx0": [0]}, ValueError, "xx0 must be two finite numbers or more that grow, got [0.]"),
+        ({"xx0": [0, 0]}, ValueError, "xx0 must be two finite numbers or more that grow, got [0. 0.]"),
+        ({"xx1": np.arange(9.0)[::-1]}, ValueError, "xx1 must be two finite numbers or more that grow, got [8. 7. 6."),
+        ({"response": np.ones((2, 3))}, ValueError, "a column for each of xx0, got (2, 3) for 2 of xx0 and 3 of xx1"),
+        ({"response": np.full((3, 2), np.inf)}, ValueError, "response must have finite entries, got none"),
+        ({"names": "ab"}, ValueError, "names must be two strings, got 'ab'"),
+        ({"names": ("a", 1)}, ValueError, "names must be two strings, got ('a', 1)"),
+        ({"optimum": [1.0]}, ValueError, "optimum must have shape (2,), got (1,)"),
+        ({"optimum": [1.0, np.inf]}, ValueError, "optimum holds inf at index 1"),
+    ],
+)
+def test_parts_of_a_path_are_refused_by_name(given, error, message):
+    parts = {"path": [[0.5, 0.5]], "xx0": [0, 1], "xx1": [0, 1, 2], "response": np.ones((3, 2)), "names": ("a", "b")}
+    draw(fg.DescentPathDisplay(**parts).plot().figure_)
+    with pytest.raises(error, match=re.escape(message)) as caught:
+        fg.DescentPathDisplay(**parts | given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plot_of_a_path_refuses_by_name():
+    display = fg.DescentPathDisplay.from_function(lambda x: x @ x, [[1.0, 1.0]])
+    with pytest.raises(TypeError, match="colorbar must be True or False, got 1"):
+        display.plot(colorbar=1)
+    with pytest.raises(TypeError, match="ax must be matplotlib Axes or None, got str"):
+        display.plot("ax")
+    with pytest.raises(TypeError, match="f must be a function of two numbers in an array, got 3"):
+        fg.DescentPathDisplay.from_function(3, [[1.0, 1.0]])
 
 
 def test_the_path_over_a_function():
@@ -452,11 +558,13 @@ def test_the_legend_keeps_off_the_path(corner):
 @pytest.mark.parametrize(
     ("values", "texts"),
     [
-        ([0.163, 0.662, 24.63], ["0.16", "0.66", "24.63"]),
-        ([15.10408, 15.10419, 15.10925], ["15.10408", "15.10419", "15.10925"]),
+        ([0.0, 0.163, 24.63], ["0", "0.163", "24.6"]),
+        ([15.10408, 15.10419, 15.10925], ["15.1041", "15.1042", "15.1092"]),
         ([1000.0, 51000.0], ["1,000", "51,000"]),
-        ([1e-9, 3e-9], ["1.000e-09", "3.000e-09"]),
-        ([1e9, 3e9], ["1.000e+09", "3.000e+09"]),
+        ([1e-9, 3e-9], ["1.00×10⁻⁹", "3.00×10⁻⁹"]),
+        ([1e9, 3e9], ["1.00×10⁹", "3.00×10⁹"]),
+        ([1e-7, 1e3], ["1.00×10⁻⁷", "1,000"]),
+        ([1.0, 1.0 + 1e-15], ["1.000000000000000", "1.000000000000001"]),
     ],
 )
 def test_losses_beside_a_bar_can_be_told_apart(values, texts):
@@ -470,6 +578,36 @@ def test_names_of_a_frame_are_known():
     assert fg.DescentPathDisplay.from_result(r, parameters=("km", "stops")).ax_.get_xlabel().startswith("km")
 
 
+@pytest.mark.parametrize("given", ["new", "of a figure without a layout", "of a small figure"])
+@pytest.mark.parametrize("slope", [0.5, 3.0])
+def test_nothing_is_cut_off(given, slope):
+    """Neither the bar's label, which stands outside the axes, nor a long name."""
+    x, y = line_data()
+    r = fg.fit(x, slope * y, solver="gd", lr=0.35, keep_path=True)
+    small = {"figsize": (5, 3), "layout": "constrained"}
+    figures = {"new": None, "of a figure without a layout": {}, "of a small figure": small}
+    ax = None if figures[given] is None else plt.subplots(**figures[given])[1]
+    display = fg.DescentPathDisplay.from_result(r, feature_names=["Größe der Wohnung " * 9], ax=ax)
+    assert len(display.ax_.get_xlabel().splitlines()) == 2
+    draw(display.figure_)
+    assert inside(display.ax_)
+    for bar in set(display.figure_.axes) - {display.ax_}:
+        assert inside(bar)
+        assert bar.get_window_extent().height == pytest.approx(display.ax_.get_window_extent().height, rel=0.01)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.5])
+def test_the_loss_over_a_plane_is_that_at_its_points(l1):
+    X, y = wide_data()
+    path = fg.fit(X, y, solver="fista", l1=l1, l2=0.1, max_iter=3, tol=0, keep_path=True).path
+    centre = np.arange(7.0)
+    first, second = np.linspace(-2, 2, 5), np.linspace(3, 9, 4)
+    for pair in ([0, 4], [5, 1], [6, 2], [3, 6]):
+        points = np.tile(centre, (4, 5, 1))
+        points[..., pair[0]], points[..., pair[1]] = np.meshgrid(first, second)
+        np.testing.assert_allclose(path.loss_over(pair, centre, first, second), path.loss_at(points), rtol=1e-12)
+
+
 # ---- r.plot() --------------------------------------------------------------------------------------------------------
 
 
@@ -478,13 +616,18 @@ def test_a_fit_of_two_parameters_that_has_kept_its_path_draws_both():
     r = fg.fit(x, y, solver="gd", keep_path=True)
     display = r.plot(feature_names=["hours"], y_unit="€")
     assert isinstance(display, FitDisplay)
-    assert [axes.get_ylabel() for axes in display.axes_] == ["loss [(€)²]", "intercept"]
+    assert [axes.get_ylabel() for axes in display.axes_] == ["loss [€²]", "intercept"]
     assert display.path.ax_.get_xlabel() == "hours"
     assert len(fg.fit(x, y, solver="gd").plot().axes_) == 1
     figure, axes = plt.subplots(1, 2)
     assert r.plot(axes).figure_ is figure
     with pytest.raises(ValueError, match="ax must be Axes for 2 pictures, got 1"):
         r.plot(axes[0])
+    with pytest.raises(TypeError, match="ax must be matplotlib Axes for each picture, got None"):
+        r.plot([axes[0], None])
+    with pytest.raises(TypeError, match="result must be a FitResult, got LinearRegression"):
+        FitDisplay.from_result(LinearRegression())
+    assert FitDisplay.from_result(r, ax=axes).axes_[1] is axes[1]
     draw(display.figure_)
 
 

@@ -19,7 +19,7 @@ from scipy import sparse
 
 import fastgd as fg
 from fastgd._progress import PAUSE, watched
-from fastgd._summary import as_html, as_text, figures
+from fastgd._summary import as_html, as_text, figures, lines_of
 from fastgd.solvers._monitor import Iterate
 
 
@@ -80,6 +80,47 @@ def test_the_summary_of_many_coefficients_is_small(d, targets):
     assert " × ".join(map(str, coef.shape)) in rows_of(text)[1]["coef"]
 
 
+def named(names, targets=1):
+    """The row of coefficients of a fit that knows the names of its columns."""
+    coef = np.arange(1.0, len(names) * targets + 1).reshape(len(names), targets) / 4
+    fields = vars(fg.fit(*data())) | {"coef": coef[:, 0] if targets == 1 else coef, "feature_names": tuple(names)}
+    text = repr(fg.FitResult(**fields))
+    assert all(len(line) <= 120 for line in text.splitlines())
+    return rows_of(text)[1]["coef"].split("\n")
+
+
+def test_coefficients_stand_behind_the_names_of_their_columns():
+    assert named(["km", "a <b> & c", "x"]) == ["km         0.25", "a <b> & c   0.5", "x          0.75"]
+    assert named(["a", "b"], 3) == ["a  0.25   0.5  0.75", "b     1  1.25   1.5"]
+    lines = named(["Größe " * 20, "two\nlines", *map(str, range(98))])
+    assert lines[0].startswith("Größe Größe")
+    assert lines[0].split("  ")[0].endswith("…")
+    assert lines[1].startswith("two lines ")
+    assert lines[3] == "… of 100"
+    assert lines[-1].split() == ["97", "25"]
+    assert len({len(line) for line in [*lines[:3], *lines[4:]]}) == 1      # numbers end in one column
+    wide = named(["name " * 20] * 9, 40)
+    assert wide[0].split()[-7:] == ["0.25", "0.5", "0.75", "…", "9.5", "9.75", "10"]
+    assert wide[3] == "… of 9 × 40"
+
+
+def test_columns_of_several_targets_stand_one_below_the_other():
+    assert figures(np.array([[1.0, -20.5], [300.25, 4.0]])) == "[[     1,  -20.5],\n [300.25,      4]]  2 × 2"
+
+
+def test_long_lines_are_broken_between_words():
+    assert lines_of("short\n" + "word " * 30) == ["short", " ".join(["word"] * 22), " ".join(["word"] * 8)]
+
+
+def test_a_path_shows_its_size_and_ends():
+    r = fg.fit(*data(), solver="gd", keep_path=True)
+    title, rows = rows_of(repr(r.path))
+    assert title == "DescentPath: the parameters of each iterate"
+    assert rows["iterates"] == str(r.n_iter + 1)
+    assert rows["parameters"] == "4, the last the intercept"
+    assert rows["returned"] == figures(np.append(r.coef, r.intercept))
+
+
 class Table(HTMLParser):
     """The tags of a document and the texts of its cells."""
 
@@ -131,7 +172,7 @@ def test_objectives_and_moments_show_what_they_hold():
     assert rows["rows"] == "50"
     assert rows["means of X"] == figures(X.mean(axis=0))
     assert rows["mean of y"] == f"{y.mean():.6g}"
-    assert "<table>" in moments._repr_html_()
+    assert "<table " in moments._repr_html_()
 
 
 def test_values_of_several_lines_stay_in_their_column():
