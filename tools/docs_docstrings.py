@@ -1,8 +1,8 @@
 """griffe's extension: the docstrings of compiled modules from their .pyx, so that nothing need be built, and doctests.
 
 A stub declares, without docstrings, what the .pyx of its name defines. Doctests in the running text of a module's
-docstring become blocks of code, which Markdown would take for quotations. And what griffe makes of numpydoc's sections is
-put right where it would say something else.
+docstring become blocks of code, which Markdown would take for quotations, and tables Markdown's. What griffe makes of
+numpydoc's sections is put right where it would say something else.
 """
 
 from __future__ import annotations
@@ -66,14 +66,13 @@ def table(found: re.Match[str]) -> str:
     starts = [rule.start() for rule in re.finditer("=+", found[1])]
     head, _, body = found[2].rpartition(f"{found[1]}\n")
     spans = list(zip(starts, [*starts[1:], None], strict=True))
-    head, *rows = [
-        [line[start:end].strip().replace("|", "\\|") for start, end in spans] for line in [head.rstrip(), *body.splitlines()]
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(starts), *rows])
+    lines = [head.rstrip(), *body.splitlines()]
+    rows = [[line[start:end].strip().replace("|", "\\|") for start, end in spans] for line in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(starts), *rows[1:]])
 
 
 def own(parameter: griffe.DocstringParameter, signature: Any) -> None:
-    """Its own default and type: of several in one line griffe takes the first one's, and of a choice the first entry."""
+    """Its own default and type: of several in a line griffe takes the first one's, of a choice the first entry."""
     if parameter.name in signature:
         default = signature[parameter.name].default
         if parameter.name.startswith("*"):
