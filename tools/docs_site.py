@@ -24,7 +24,9 @@ LINK = re.compile(r"(?<=\]\()[^)#:\s]+")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 #: A dash that mkdocstrings puts before a description, also before none.
 NO_DESCRIPTION = re.compile(r'\s*–\s*(?=<div class="doc-md-description">\s*</div>)')
-#: Pages of tables with many columns, which take the place of the table of contents, too.
+#: The space between a figure and its unit, alone in their cell.
+UNIT = re.compile(r"(?<=<td>)([\d.,]+) (?=(?:ns|µs|ms|s)</td>)")
+#: Pages of tables with many columns: these, and sources, take the place of the table of contents, too.
 WIDE = {"performance.md", "bench/results/table.md"}
 #: What a source is called in a fence.
 LANGUAGES = {".py": "python", ".pyx": "cython", ".toml": "toml"}
@@ -85,7 +87,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Lead the links to where the files are in the site."""
     source = sources[page.file.src_uri]
-    if page.file.src_uri in WIDE:
+    if page.file.src_uri in WIDE or Path(source).suffix in LANGUAGES:
         page.meta["hide"] = ["toc"]
 
     def moved(link: re.Match[str]) -> str:
@@ -98,8 +100,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
-    """Set the formulas."""
-    return FORMULA.sub(lambda formula: mathml(formula, page), NO_DESCRIPTION.sub("", content))
+    """Set the formulas, and what else Markdown leaves as it is typed."""
+    content = UNIT.sub("\\1\N{NO-BREAK SPACE}", NO_DESCRIPTION.sub("", content))
+    return FORMULA.sub(lambda formula: mathml(formula, page), content)
 
 
 def mathml(formula: re.Match[str], page: Any) -> str:
