@@ -24,8 +24,8 @@ LINK = re.compile(r"(?<=\]\()[^)#:\s]+")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 #: A dash that mkdocstrings puts before a description, also before none.
 NO_DESCRIPTION = re.compile(r'\s*–\s*(?=<div class="doc-md-description">\s*</div>)')
-#: The space between a figure and its unit, alone in their cell.
-UNIT = re.compile(r"(?<=<td>)([\d.,]+) (?=(?:ns|µs|ms|s)</td>)")
+#: The space between a figure and its unit at the end of a cell.
+UNIT = re.compile(r"(?<=\d) (?=(?:ns|µs|ms|s)</td>)")
 #: Pages of tables with many columns: these, and sources, take the place of the table of contents, too.
 WIDE = {"performance.md", "bench/results/table.md"}
 #: What a source is called in a fence.
@@ -101,7 +101,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_page_content(content: str, page: Any, **_: Any) -> str:
     """Set the formulas, and what else Markdown leaves as it is typed."""
-    content = UNIT.sub("\\1\N{NO-BREAK SPACE}", NO_DESCRIPTION.sub("", content))
+    content = UNIT.sub("\N{NO-BREAK SPACE}", NO_DESCRIPTION.sub("", content))
     return FORMULA.sub(lambda formula: mathml(formula, page), content)
 
 
