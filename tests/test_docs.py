@@ -77,6 +77,25 @@ def test_blocks_run_and_print_what_they_show(name: str, tmp_path: Path, monkeypa
     assert all((DOCS / "images" / picture).stat().st_size < 150_000 for picture in shown)
 
 
+def test_cython_is_from_the_example() -> None:
+    """Which tests/test_examples.py builds and runs."""
+    example = (ROOT / "examples" / "cimport" / "momentum_descent.pyx").read_text()
+    found = [block for name in PAGES for block in BLOCK.findall((DOCS / name).read_text())]
+    blocks = [block for language, block in found if language == "cython"]
+    assert blocks
+    for block in blocks:
+        assert block in example
+
+
+def test_every_block_is_of_a_kind_that_is_looked_at() -> None:
+    """Besides Python, what it prints, Cython and terminal sessions: a few commands, whose names are looked up below."""
+    for path in TEXTS:
+        kinds = {language for language, _ in BLOCK.findall(path.read_text())}
+        assert kinds <= {"python", "text", "cython", "console", "sh"}, path
+        assert "console" not in kinds or path == DOCS / "cli.md"
+        assert "python" not in kinds or DOCS in path.parents or path == ROOT / "README.md"
+
+
 def test_blocks_are_found() -> None:
     """A page without any, and a fence that is not closed or that stands in a list, would pass the test above."""
     counts = {}
@@ -125,7 +144,8 @@ def test_commands_are_there(path: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)) <= targets
     extras = set(re.findall(r"^([a-z]+) = \[", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:fastgd|\.)\[([a-z]+)\]'", text)) <= extras
+    for names in re.findall(r"(?:fastgd|\.)\[([a-z,]+)\]'", text):
+        assert set(names.split(",")) <= extras
     for script in re.findall(r"\b((?:bench|tools|tests|examples)/[a-z0-9_/]+\.py)\b", text):
         assert (ROOT / script).is_file(), script
 
