@@ -63,7 +63,7 @@ clean:    ## remove the environments and whatever was built
 # Nor is it for docstrings. This is the extra `docs`, by itself: to install an extra builds the package that has it.
 .venv-docs/tools: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	$(@D)/$(PIP_INSTALL) 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26' 'ruff>=0.14'
+	$(@D)/$(PIP_INSTALL) 'latex2mathml>=3.77' 'mkdocs-material>=9.5' 'mkdocstrings[python]>=1.0' 'ruff>=0.14'
 	@touch $@
 
 # The package is only the data's wrapping: no dependencies, no import. The data never change, so the version is fixed;

@@ -266,7 +266,22 @@ def current_trace() -> Trace:
 def grad(f: Function, argnums: int | Sequence[int] = 0) -> Function:
     """A function that returns f's gradient ∇f(x).
 
-    Parameters, errors and notes as for `value_and_grad`.
+    Parameters
+    ----------
+    f : callable
+        Returns a number. Plain Python and NumPy.
+    argnums : int or sequence of int, default 0
+        The positional arguments with respect to which is derived.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of f, returns the gradient as `value_and_grad` does.
+
+    Raises
+    ------
+    TypeError
+        As of `value_and_grad`.
 
     Examples
     --------

@@ -371,6 +371,7 @@ class Moments(SecondMoments):
     Parameters
     ----------
     n_features : int
+        Columns of X.
     n_threads : int, optional
         Threads an update may use; results have the same bits for any number.
     dtype : {None, float64}, default None
@@ -400,11 +401,14 @@ class Moments(SecondMoments):
         Parameters
         ----------
         l2 : float, default 0.0
+            Factor of |w|^2, as for `fastgd.fit`.
         fit_intercept : bool, default True
+            Whether the model has an intercept; it is not penalised.
 
         Returns
         -------
         FitResult
+            With solver "moments" and no pass over X.
 
         Raises
         ------

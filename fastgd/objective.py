@@ -59,6 +59,7 @@ class MSE(_mse.DenseMSE, Summarised):
     X : array_like of shape (n_samples, n_features)
         float32 and float64 of any stride are read where they are, other real dtypes are converted piece by piece.
     y : array_like of shape (n_samples,)
+        The target.
     sample_weight : array_like of shape (n_samples,), optional
         Not negative, and not zero everywhere.
     fit_intercept : bool, default False
@@ -114,6 +115,11 @@ class MSE(_mse.DenseMSE, Summarised):
 
         Gradient descent with a fixed step converges below 2/λmax and diverges above. Found by the Lanczos process on
         Hessian products, one pass over X each, from below and to at least five digits; kept for later calls.
+
+        Returns
+        -------
+        float
+            In units of F per unit of w squared.
         """
         if self._largest is None:
             size = self.n_features + self.fit_intercept
@@ -175,8 +181,11 @@ def mse(X: Any, y: Any, w: Any) -> float:
     Parameters
     ----------
     X : array_like of shape (n_samples, n_features)
+        float32 and float64 of any stride are read where they are, other real dtypes are converted piece by piece.
     y : array_like of shape (n_samples,)
+        The target.
     w : array_like of shape (n_features,)
+        A coefficient for each column, in units of y per unit of the column.
 
     Returns
     -------
@@ -198,16 +207,15 @@ def mse_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> np.ndarra
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_features)
-    y : array_like of shape (n_samples,)
-    w : array_like of shape (n_features,)
+    X, y, w : array_like
+        As for `mse`.
     out : ndarray of shape (n_features,), optional
         float32 or float64, sharing no memory with the other arguments; written to and returned.
 
     Returns
     -------
     ndarray of shape (n_features,)
-        float32 if X is float32 (or float16), else float64.
+        In units of y squared per unit of w; float32 if X is float32 (or float16), else float64.
 
     Raises
     ------
@@ -220,7 +228,27 @@ def mse_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> np.ndarra
 
 
 def mse_value_and_grad(X: Any, y: Any, w: Any, out: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-    """`mse` and `mse_grad` in one pass over X; parameters, results and errors are theirs."""
+    """`mse` and `mse_grad`, both in one pass over X.
+
+    Parameters
+    ----------
+    X, y, w : array_like
+        As for `mse`.
+    out : ndarray of shape (n_features,), optional
+        As for `mse_grad`.
+
+    Returns
+    -------
+    loss : float
+        As of `mse`.
+    gradient : ndarray of shape (n_features,)
+        As of `mse_grad`; `out`, if it was given.
+
+    Raises
+    ------
+    TypeError, ValueError, OverflowError
+        As `mse_grad`.
+    """
     short = _mse.short_pass(X, y, w, out, True)
     return MSE(X, y).value_and_grad(w, out) if short is None else short
 
@@ -234,6 +262,7 @@ class SecondMoments(Summarised):
     Parameters
     ----------
     n_features : int
+        Columns of X.
     n_threads : int, optional
         As for `MSE`.
     dtype : {None, float64}, default None
@@ -270,12 +299,20 @@ class SecondMoments(Summarised):
         Parameters
         ----------
         X : array_like of shape (n_samples, n_features)
+            Rows that have not been seen yet; they are not kept.
         y : array_like of shape (n_samples,)
+            Their targets.
         sample_weight : array_like of shape (n_samples,), optional
+            A weight of 0 is the same as the row's absence, 2 the same as its repetition.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape, or holds NaN or an infinity. Nothing is added then.
         """
         shift = self.shift if self.n_samples else None
         short = None
@@ -343,7 +380,22 @@ class SecondMoments(Summarised):
         return gram
 
     def merge(self, other: SecondMoments) -> SecondMoments:
-        """Add the rows that `other` has seen; returns self."""
+        """Add the rows that `other` has seen.
+
+        Parameters
+        ----------
+        other : Moments
+            Of as many features; it stays as it is.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `other` is something else, or of other features.
+        """
         if not isinstance(other, SecondMoments):
             raise TypeError(f"other must be Moments, got {type(other).__name__}")
         if other.n_features != self.n_features:

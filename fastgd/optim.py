@@ -351,9 +351,13 @@ class SGD(Optimizer):
     lr : float or callable, default 1e-3
         A number of at least 0, or a function of the number of steps so far.
     momentum : float, default 0.0
+        How much of b is kept from step to step.
     dampening : float, default 0.0
+        How much of the gradient is kept out of b.
     weight_decay : float, default 0.0
+        Twice the factor of an l2 penalty, whose gradient is added.
     nesterov : bool, default False
+        Step by g + momentum b, which needs a momentum and no dampening.
     maximize : bool, default False
         Go uphill.
     check_finite : bool or "first", default True
@@ -414,9 +418,13 @@ class Adam(Optimizer):
     params, lr, maximize, check_finite
         As of `SGD`.
     betas : tuple of two floats, default (0.9, 0.999)
+        How much the two averages keep from step to step, each below 1.
     eps : float, default 1e-8
+        Added to the root, so that nothing is divided by zero.
     weight_decay : float, default 0.0
+        As of `SGD`.
     amsgrad : bool, default False
+        Divide by the root of the largest v so far.
 
     Raises
     ------
@@ -461,6 +469,7 @@ class AdamW(Adam):
     params, lr, betas, eps, amsgrad, maximize, check_finite
         As of `Adam`.
     weight_decay : float, default 0.01
+        How much of p is taken away at each step, times lr.
 
     Raises
     ------
@@ -503,11 +512,15 @@ class Adagrad(Optimizer):
     params, maximize, check_finite
         As of `SGD`.
     lr : float or callable, default 1e-2
+        As of `SGD`.
     lr_decay : float, default 0.0
+        How fast the step size falls.
     weight_decay : float, default 0.0
+        As of `SGD`.
     initial_accumulator_value : float, default 0.0
         What s starts from.
     eps : float, default 1e-10
+        Added to the root, so that nothing is divided by zero.
 
     Raises
     ------
@@ -562,11 +575,17 @@ class RMSprop(Optimizer):
     params, maximize, check_finite
         As of `SGD`.
     lr : float or callable, default 1e-2
+        As of `SGD`.
     alpha : float, default 0.99
+        How much the average v keeps from step to step, below 1.
     eps : float, default 1e-8
+        Added to the root, so that nothing is divided by zero.
     weight_decay : float, default 0.0
+        As of `SGD`.
     momentum : float, default 0.0
+        How much of b is kept from step to step.
     centered : bool, default False
+        Divide by the root of the variance instead, v less the square of the gradient's average.
 
     Raises
     ------
@@ -607,19 +626,73 @@ class RMSprop(Optimizer):
 
 
 def constant(lr: float) -> Schedule:
-    """The same at every step."""
+    """The same at every step.
+
+    Parameters
+    ----------
+    lr : float
+        The step size, at least 0.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
+    """
     lr = not_negative(lr, "lr")
     return lambda step: lr
 
 
 def exponential(lr: float, gamma: float) -> Schedule:
-    """A geometric sequence: lr gamma^step."""
+    """A geometric sequence: lr gamma^step.
+
+    Parameters
+    ----------
+    lr : float
+        The step size at the start, at least 0.
+    gamma : float
+        What each step multiplies it by, above 0.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
+    """
     lr, gamma = not_negative(lr, "lr"), as_number(gamma, "gamma", above=0.0)
     return lambda step: lr * gamma**step
 
 
 def step_decay(lr: float, every: int, gamma: float = 0.1) -> Schedule:
-    """Times gamma every so many steps: lr gamma^floor(step / every)."""
+    """Times gamma every so many steps: lr gamma^floor(step / every).
+
+    Parameters
+    ----------
+    lr : float
+        The step size at the start, at least 0.
+    every : int
+        After how many steps it changes.
+    gamma : float, default 0.1
+        By what it is multiplied then, above 0.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
+    """
     lr, gamma, every = not_negative(lr, "lr"), as_number(gamma, "gamma", above=0.0), as_positive_integer(every, "every")
     return lambda step: lr * gamma ** (step // every)
 
@@ -628,6 +701,25 @@ def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
     """From lr to lr_min along half a cosine, in so many steps, and lr_min after them.
 
     Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts (2017), equation 5, without restarts.
+
+    Parameters
+    ----------
+    lr : float
+        The step size at the start, at least 0.
+    steps : int
+        How many it takes to fall.
+    lr_min : float, default 0.0
+        The step size at their end, at least 0.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
     """
     lr, lr_min = not_negative(lr, "lr"), not_negative(lr_min, "lr_min")
     steps = as_positive_integer(steps, "steps")
@@ -635,7 +727,25 @@ def cosine(lr: float, steps: int, lr_min: float = 0.0) -> Schedule:
 
 
 def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
-    """A schedule, or a fixed rate, that is reached linearly: of so many steps, the k-th has k/steps of it."""
+    """A schedule, or a fixed rate, that is reached linearly: of so many steps, the k-th has k/steps of it.
+
+    Parameters
+    ----------
+    schedule : float or callable
+        A step size, or a function of the number of steps, such as another of these.
+    steps : int
+        How many it takes to reach it.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
+    """
     inner = as_rate(schedule, "schedule")
     steps = as_positive_integer(steps, "steps")
     after = inner if callable(inner) else constant(inner)
@@ -646,6 +756,23 @@ def inverse_scaling(lr: float, power: float = 0.5) -> Schedule:
     """A falling rate, lr / (step + 1)^power, under which plain stochastic descent converges if 0.5 < power <= 1.
 
     Robbins and Monro, A stochastic approximation method (1951).
+
+    Parameters
+    ----------
+    lr : float
+        The step size at the start, at least 0.
+    power : float, default 0.5
+        How fast it falls; at least 0, which is `constant`.
+
+    Returns
+    -------
+    callable
+        Takes the number of steps so far, 0 before the first, and returns the step size of the next.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number in its range.
     """
     lr, power = not_negative(lr, "lr"), not_negative(power, "power")
     return lambda step: lr / (step + 1) ** power

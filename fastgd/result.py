@@ -53,7 +53,9 @@ class FitResult(Summarised):
     converged : bool
         Whether the optimality met `tol`, or the gradient the level of its rounding.
     stop_reason : str
+        Why it ended, in words.
     solver : str
+        The one that was taken.
     choice : str
         Why this solver: the figures that "auto" went by. `explain` puts all of it in words.
     lr : float or None
@@ -165,7 +167,13 @@ class FitResult(Summarised):
         )
 
     def explain(self) -> str:
-        """Why this solver was taken, how the fit ended, and how near the optimum it is, in three lines."""
+        """Why this solver was taken, how the fit ended, and how near the optimum it is.
+
+        Returns
+        -------
+        str
+            Three lines.
+        """
         gap = "no bound on the gap is known"
         if np.isfinite(self.gap_bound):
             gap = f"at most {self.gap_bound:.3g} above the optimum"
@@ -186,11 +194,12 @@ class FitResult(Summarised):
         Parameters
         ----------
         X : array_like of shape (n_samples, n_features)
+            Dense or sparse, or a frame with the columns of the fit.
 
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_targets)
-            In the dtype of `coef`, or float64 if X is.
+            In units of y; in the dtype of `coef`, or float64 if X is.
 
         Raises
         ------
@@ -239,6 +248,7 @@ class FitResult(Summarised):
         Parameters
         ----------
         path : str or path-like
+            By convention ``NAME.onnx``.
 
         Raises
         ------

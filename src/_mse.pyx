@@ -513,7 +513,22 @@ cdef class DenseMSE:
         return self.value_and_grad(w, out)[1]
 
     def value_and_grad(self, w, out=None):
-        """F(w) and its gradient, in one pass; parameters and results are those of `value` and `grad`."""
+        """F(w) and its gradient, both in one pass.
+
+        Parameters
+        ----------
+        w : array_like of shape (n_features,), or (n_features + 1,) with the intercept last
+            As for `value`.
+        out : ndarray of w's shape, optional
+            As for `grad`.
+
+        Returns
+        -------
+        loss : float
+            As of `value`.
+        gradient : ndarray of w's shape
+            As of `grad`; `out`, if it was given.
+        """
         cdef cnp.ndarray gradient = self.checked_out(out, w, "w")
         cdef double *memory
         cdef double loss

@@ -189,10 +189,12 @@ except Exception as error:
 
 
 def test_the_readme_runs_as_it_stands(tmp_path: Path) -> None:
-    """Its Python is one program: the API in thirty lines."""
-    (program,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
-    (tmp_path / "readme.py").write_text(program)
+    """Its blocks of Python are one program, which begins by printing what stands below the first of them."""
+    text = (EXAMPLES.parent / "README.md").read_text()
+    (tmp_path / "readme.py").write_text("".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
     printed = run("-W", "error", "readme.py", cwd=tmp_path)
+    (shown,) = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert printed.startswith(shown), printed
     assert re.search(r"^10\.0 0\.9\d", printed, re.MULTILINE), printed
     assert re.search(r"^moments: .*\n1 iteration, .*\nconverged: ", printed, re.MULTILINE), printed
     assert "instruction set:" in printed
