@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fastgd._design import Rows
+from fastgd._design import Design, Rows
 from fastgd.fit import Moments, fit
 from fastgd.objective import SecondMoments
 from fastgd.result import FitResult
 from fastgd.solvers.moments import loss_and_grad
 
-__all__ = ["Gathered", "Score", "TableFit", "fit_rows", "free_memory", "held_out"]
+__all__ = ["FROM_MOMENTS", "Gathered", "Score", "TableFit", "fit_gathered", "free_memory", "gather", "held_out"]
 
 #: Of the memory that is free, what the rows may take: they are copied once, and solvers need some too.
 SHARE_OF_MEMORY = 4
@@ -154,15 +154,15 @@ class Gathered:
         return X, y, X_test, y_test
 
 
-def fit_rows(
+def gather(
     rows: Rows,
     options: dict[str, Any],
     *,
     fraction: float = 0.0,
     memory: int | None = None,
     seen_so_far: Callable[[float, int], None] = lambda done, n_rows: None,
-) -> TableFit:
-    """Fit the rows of a table.
+) -> Gathered:
+    """Read the rows of a table, as `fit_gathered` needs them.
 
     Parameters
     ----------
@@ -180,8 +180,8 @@ def fit_rows(
     Raises
     ------
     ValueError
-        If the file is not what it should be; if there are fewer than two rows to train with, or none to test with; if
-        the rows need more memory than they may take, and the options more than their second moments.
+        If the file is not what it should be; if the rows need more memory than they may take, and the options more than
+        their second moments.
     """
     budget = free_memory() // SHARE_OF_MEMORY if memory is None else memory
     gathered = Gathered(len(rows.design.columns), fraction, budget)
@@ -190,10 +190,29 @@ def fit_rows(
         if not gathered.in_memory:
             refuse_more_than_moments(rows, options, budget)
         seen_so_far(done, gathered.n_rows)
+    return gathered
+
+
+def fit_gathered(gathered: Gathered, design: Design, options: dict[str, Any]) -> TableFit:
+    """Fit the rows of a table, and let go of them.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    design : Design
+        What their columns are.
+    options : dict
+        Of `fastgd.fit`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows to train with, or none to test with.
+    """
     in_memory = gathered.in_memory
     fitted = fit_arrays(gathered, options) if in_memory else fit_moments(gathered, options)
-    numbers = set(rows.design.numbers)
-    columns = zip(rows.design.columns, gathered.varied, strict=True)
+    numbers = set(design.numbers)
+    columns = zip(design.columns, gathered.varied, strict=True)
     unseen = [name for name, varied in columns if name not in numbers and not varied]
     return TableFit(*fitted, in_memory, unseen)
 
