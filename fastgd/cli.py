@@ -40,7 +40,7 @@ from fastgd._output import (
     scores,
     write_csv,
 )
-from fastgd._table_fit import FROM_MOMENTS, TableFit, fit_gathered, gather
+from fastgd._table_fit import FROM_MOMENTS, TableFit, fit_gathered, gather, require_options
 from fastgd._tables import Table, open_table
 from fastgd.fit import STEP_RULES
 from fastgd.result import FitResult, counted
@@ -96,9 +96,7 @@ def fit_command(
         typer.Option(metavar="NAMES", help="Features that are categories, as text columns must be: a,b."),
     ] = None,
     solver: Annotated[str, typer.Option(metavar="NAME", help=f"auto, {', '.join(SOLVERS)}.")] = "auto",
-    l1: Annotated[
-        float, typer.Option(metavar="NUMBER", parser=number, help="Factor of |w|_1; needs the rows in memory.")
-    ] = 0.0,
+    l1: Annotated[float, typer.Option(metavar="NUMBER", parser=number, help="Factor of |w|_1.")] = 0.0,
     l2: Annotated[float, typer.Option(metavar="NUMBER", parser=number, help="Factor of |w|^2.")] = 0.0,
     lr: Annotated[
         str, typer.Option(metavar="STEP", help=f"Step of gd, sgd, saga: a number, or {', '.join(STEP_RULES)}.")
@@ -128,7 +126,7 @@ def fit_command(
     require_model_and_picture(out, plot)
     if not 0 <= test_fraction < 1:
         raise ValueError(f"--test-fraction must be at least 0 and below 1, got {test_fraction:g}")
-    options = {"solver": solver, "l1": l1, "l2": l2, "lr": step_of(lr), "max_iter": max_iter}
+    options = options_of(solver, l1, l2, lr, max_iter)
     budget = None if memory is None else bytes_of(memory)
     rows = rows_of(open_table(data), target, listed(features), listed(categorical))
     if plot is not None and len(rows.design.columns) == 1:
@@ -243,6 +241,24 @@ def installed(package: str) -> str:
 def listed(values: Iterable[str] | None) -> list[str] | None:
     """The names in ``a,b`` and in options given twice; quotes may hold a comma: ``'"a,b",c'``."""
     return None if values is None else list(dict.fromkeys(name.strip() for row in csv.reader(values) for name in row))
+
+
+def options_of(solver: str, l1: float, l2: float, lr: str, max_iter: int) -> dict[str, Any]:
+    """Options of `fastgd.fit`, which are looked at before a file is read.
+
+    Raises
+    ------
+    ValueError
+        If one is out of range, or the solver has no use for it; with the names that it has here.
+    """
+    options: dict[str, Any] = {"solver": solver, "l1": l1, "l2": l2, "lr": step_of(lr), "max_iter": max_iter}
+    try:
+        require_options(**options)
+    except ValueError as error:
+        message = re.sub(r"^solver='(\w+)'", r"--solver \1", str(error))
+        as_option = re.compile(r"^\w+(?= must be )|(?<= use for )\w+")
+        raise ValueError(as_option.sub(lambda found: "--" + found[0].replace("_", "-"), message)) from None
+    return options
 
 
 def step_of(text: str) -> float | str:
@@ -380,7 +396,7 @@ def fit_of(rows: Rows, options: dict[str, Any], fraction: float, memory: int | N
     if options["solver"] not in FROM_MOMENTS and Console(stderr=True).is_terminal:
         rich.reconfigure(stderr=True)   # the console that the fit's own bar is drawn on
         options = {**options, "progress": True}
-    with told_warnings() as said, named_options(options):
+    with told_warnings() as said:
         fitted = fit_gathered(gathered, rows.design, options)
     said += [f"no training row has {name}, so its coefficient is 0" for name in fitted.unseen]
     return fitted, said
@@ -394,18 +410,6 @@ def told_warnings() -> Iterator[list[str]]:
         warnings.simplefilter("always", fastgd.ConvergenceWarning)
         yield said
     said += [str(warning.message) for warning in caught]
-
-
-@contextmanager
-def named_options(options: Mapping[str, Any]) -> Iterator[None]:
-    """What `fastgd.fit` says of a parameter, said of the option that gives it: ``max_iter must ...``."""
-    try:
-        yield
-    except ValueError as error:
-        name, space, rest = str(error).partition(" must be ")
-        if not space or name not in options:
-            raise
-        raise ValueError(f"--{name.replace('_', '-')} must be {rest}") from None
 
 
 def named(result: FitResult, design: Design, target: str) -> FitResult:

@@ -253,6 +253,26 @@ def test_l2_reaches_a_fit_that_streams(folder: Path) -> None:
     assert found["train"]["mse"] == pytest.approx(np.mean((expected.predict(X) - y) ** 2), rel=1e-9)
 
 
+@pytest.mark.usefixtures("small_batches")
+def test_l1_reaches_a_fit_that_streams(folder: Path) -> None:
+    """The same columns leave, and both losses are within the bounds that they come with."""
+    rows = table()
+    write_delimited(rows, folder / "t.csv")
+    X, y = matrix(rows)
+    held = held_out(0, ROWS, 0.25)
+    expected = fg.fit(X[~held], y[~held], l1=15.0, l2=0.001)
+    arguments = ("--categorical", "city", "--l1", "15", "--l2", "0.001", "--test-fraction", "0.25")
+    found = as_json("fit", "t.csv", "--target", "price", *arguments, "--memory", "0")
+    assert not found["in_memory"] and found["converged"] and found["warnings"] == []
+    assert found["options"]["l1"] == 15.0
+    assert abs(found["loss"] - expected.loss) <= found["gap_bound"] + expected.gap_bound + 1e-11 * expected.loss
+    np.testing.assert_array_equal(np.array(list(found["coef"].values())) == 0, expected.coef == 0)
+    assert 0 < np.count_nonzero(expected.coef) < len(NAMES)
+    np.testing.assert_allclose(list(found["coef"].values()), expected.coef, rtol=1e-6)
+    mse = np.mean((expected.predict(X[held]) - y[held]) ** 2)
+    assert found["test"]["mse"] == pytest.approx(mse, rel=1e-6)
+
+
 def test_many_columns_stream_too(folder: Path) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((900, 600)), rng.standard_normal(900)
@@ -674,16 +694,31 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "not Arrow": ({"t.arrow": GOOD}, "fit t.arrow --target y", "t.arrow cannot be read: *"),
     "not NPY": ({"t.npy": GOOD}, "fit t.npy --target y", "t.npy cannot be read: *"),
     "not NPZ": ({"t.npz": GOOD}, "fit t.npz --target y", "t.npz cannot be read: File is not a zip file"),
-    "l1 of rows that stream": (
+    "gd of rows that stream": (
         {"t.csv": GOOD},
-        "fit t.csv --target y --memory 10 --l1 0.1",
-        ("--l1 needs the rows of t.csv in memory, where they may take 10 bytes and take more; raise --memory, choose "
-         "fewer --features, or leave --l1 out to fit from second moments"),
+        "fit t.csv --target y --memory 10 --solver gd",
+        ("--solver gd needs the rows of t.csv in memory, where they may take 10 bytes and take more; raise --memory, "
+         "choose fewer --features, or leave --solver out to fit from second moments"),
     ),
-    "sgd of rows that stream": (
+    "fista of rows that stream": (
         {"t.csv": GOOD},
-        "fit t.csv --target y --memory 1k --memory 0 --solver sgd",
-        "--solver sgd needs the rows of *",
+        "fit t.csv --target y --memory 1k --memory 0 --solver fista --l1 0.1",
+        "--solver fista needs the rows of *",
+    ),
+    "l1 of a solver that has no use for it": (
+        {},     # found before there is a file
+        "fit t.csv --target y --memory 0 --solver moments --l1 0.1",
+        "--solver moments has no use for --l1; it is for 'fista', 'sgd', 'saga'",
+    ),
+    "a rule that is another solver's": (
+        {},
+        "fit t.csv --target y --solver sgd --lr bb",
+        "--solver sgd has no use for --lr='bb'; it is for 'gd'",
+    ),
+    "a step below 0": (
+        {},
+        "fit t.csv --target y --solver gd --lr -1",
+        "--lr must be a finite number above 0, got -1.0",
     ),
     "no size": (
         {"t.csv": GOOD},
@@ -709,7 +744,7 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "a step that the solver does not take": (
         {"t.csv": GOOD},
         "fit t.csv --target y --lr 0.1",
-        "solver='auto' has no use for lr; it is for 'gd', 'sgd', 'saga'",
+        "--solver auto has no use for --lr; it is for 'gd', 'sgd', 'saga'",
     ),
     "negative penalty": (
         {"t.csv": GOOD},
