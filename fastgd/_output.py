@@ -52,8 +52,9 @@ def bar(title: str, *, hidden: bool = False) -> Iterator[Callable[[float, int], 
     if hidden or not console.is_terminal:
         yield lambda done, n_rows: None
         return
+    name = Column(max_width=BAR_LETTERS, overflow="ellipsis", no_wrap=True)
     columns = (
-        TextColumn("{task.description}", markup=False, table_column=Column(max_width=BAR_LETTERS, overflow="ellipsis")),
+        TextColumn("{task.description}", markup=False, table_column=name),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),    # what the window leaves
         TaskProgressColumn(),
         TextColumn("{task.fields[rows]:,} rows,", table_column=Column(no_wrap=True)),

@@ -284,7 +284,7 @@ def rows_of(table: Table, target: str, features: list[str] | None, categorical: 
     chosen, declared = choose_features(table, target, features, categorical)
     categories = {}
     if declared:
-        with bar(f"{table.path.name}, categories") as seen:
+        with bar(f"categories of {table.path.name}") as seen:
             categories = find_categories(table, declared, seen)
     return Rows(table, Design.of(chosen, categories), target)
 

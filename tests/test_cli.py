@@ -1101,7 +1101,7 @@ def test_a_bar_is_shown_on_a_terminal_and_json_stays_json(folder: Path) -> None:
     arguments = ("fit", "t.csv", "--target", "price", "--categorical", "city", "--json")
     done = process(*arguments, FORCE_COLOR="1", COLUMNS="100")  # rich then takes any stream for a terminal
     assert json.loads(done.stdout)["train"]["n_rows"] == ROWS
-    assert "t.csv, categories" in done.stderr and "700 rows" in done.stderr
+    assert "categories of t.csv" in done.stderr and "700 rows" in done.stderr
     assert process(*arguments).stderr == ""
 
 
