@@ -30,9 +30,9 @@ MOST_LETTERS = 1000
 class Commands(TyperGroup):
     """Commands that end with one line on stderr if something goes wrong."""
 
-    def main(self, *_: Any, **options: Any) -> Any:
-        """Run the command that the option `args` names, by default the process's arguments, and end the process."""
-        given = options.get("args")
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command that the argument `args` names, by default those of the process, and end the process."""
+        given = arguments[0] if arguments else options.get("args")
         args = list(sys.argv[1:] if given is None else given)
         with one_line():
             try:
