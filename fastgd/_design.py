@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgd._tables import ColumnError, Table, as_numbers, as_texts, quoted
+from fastgd._tables import ColumnError, Table, as_numbers, as_texts
+from fastgd._words import quoted
 from fastgd.result import FitResult
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Rows:
 
 
 def find_categories(
-    table: Table, names: Sequence[str], seen_so_far: Callable[[float], None]
+    table: Table, names: Sequence[str], seen_so_far: Callable[[float, int], None]
 ) -> dict[str, tuple[str, ...]]:
     """The values of text columns in alphabetical order, found in one pass.
 
@@ -193,7 +194,7 @@ def find_categories(
                 if len(found[name]) > MOST_CATEGORIES:
                     raise ColumnError(name, None, f"has more than {MOST_CATEGORIES:,} values; is it an identifier?")
             seen += batch.n_rows
-            seen_so_far(batch.done)
+            seen_so_far(batch.done, seen)
     except ColumnError as error:
         where = "" if error.row is None else f", {table.where(error.row)}"
         raise ValueError(f"{table.path}{where}: {error}") from None

@@ -10,18 +10,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastgd._design import Rows
-from fastgd.fit import Moments, fit
+from fastgd import _validation as validate
+from fastgd._design import Design, Rows
+from fastgd.fit import Moments, fit, refuse_unused, step_size
 from fastgd.objective import SecondMoments
 from fastgd.result import FitResult
+from fastgd.solvers import SOLVERS
 from fastgd.solvers.moments import loss_and_grad
 
-__all__ = ["Gathered", "Score", "TableFit", "fit_rows", "free_memory", "held_out"]
+__all__ = [
+    "FROM_MOMENTS",
+    "Gathered",
+    "Score",
+    "TableFit",
+    "fit_gathered",
+    "free_memory",
+    "gather",
+    "held_out",
+    "require_options",
+]
 
 #: Of the memory that is free, what the rows may take: they are copied once, and solvers need some too.
 SHARE_OF_MEMORY = 4
@@ -106,8 +119,16 @@ class Gathered:
         self.n_rows = self.n_bytes = 0
         self.in_memory = True
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self.train, self.test = Moments(n_columns), Moments(n_columns)
         self.varied = np.zeros(n_columns, dtype=bool)
+
+    @cached_property
+    def train(self) -> Moments:
+        """Of the rows that did not stay; made for the first of them, since they may be larger than rows that stay."""
+        return Moments(len(self.varied))
+
+    @cached_property
+    def test(self) -> Moments:
+        return Moments(len(self.varied))
 
     def add(self, X: np.ndarray, y: np.ndarray) -> None:
         held = held_out(self.n_rows, len(y), self.fraction)
@@ -133,11 +154,9 @@ class Gathered:
             if sum(X.nbytes for X, _, _ in panel) > PANEL_BYTES or not self.parts:
                 X, y, held = (np.concatenate(arrays) for arrays in zip(*panel, strict=True))
                 panel.clear()
-                for moments, chosen in ((self.train, ~held), (self.test, held)):
-                    if chosen.all():
-                        moments.update(X, y)
-                    elif chosen.any():
-                        moments.update(X[chosen], y[chosen])
+                for name, chosen in (("train", ~held), ("test", held)):
+                    if chosen.any():
+                        getattr(self, name).update(*((X, y) if chosen.all() else (X[chosen], y[chosen])))
         self.n_bytes = 0
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -154,15 +173,23 @@ class Gathered:
         return X, y, X_test, y_test
 
 
-def fit_rows(
+def require_options(*, solver: str, l1: float, l2: float, lr: float | str, max_iter: int) -> None:
+    """Raise ValueError for options that `fastgd.fit` would refuse, before any rows are read for it."""
+    given = {"lr": step_size(lr), "l1": validate.as_number(l1, "l1", least=0)}
+    refuse_unused(validate.as_choice(solver, "solver", ("auto", *SOLVERS)), given)
+    validate.as_number(l2, "l2", least=0)
+    validate.as_positive_integer(max_iter, "max_iter")
+
+
+def gather(
     rows: Rows,
     options: dict[str, Any],
     *,
     fraction: float = 0.0,
     memory: int | None = None,
     seen_so_far: Callable[[float, int], None] = lambda done, n_rows: None,
-) -> TableFit:
-    """Fit the rows of a table.
+) -> Gathered:
+    """Read the rows of a table, as `fit_gathered` needs them.
 
     Parameters
     ----------
@@ -180,8 +207,8 @@ def fit_rows(
     Raises
     ------
     ValueError
-        If the file is not what it should be; if there are fewer than two rows to train with, or none to test with; if
-        the rows need more memory than they may take, and the options more than their second moments.
+        If the file is not what it should be; if the rows need more memory than they may take, and the options more than
+        their second moments.
     """
     budget = free_memory() // SHARE_OF_MEMORY if memory is None else memory
     gathered = Gathered(len(rows.design.columns), fraction, budget)
@@ -190,23 +217,40 @@ def fit_rows(
         if not gathered.in_memory:
             refuse_more_than_moments(rows, options, budget)
         seen_so_far(done, gathered.n_rows)
+    return gathered
+
+
+def fit_gathered(gathered: Gathered, design: Design, options: dict[str, Any]) -> TableFit:
+    """Fit the rows of a table, and let go of them.
+
+    Parameters
+    ----------
+    gathered : Gathered
+    design : Design
+        What their columns are.
+    options : dict
+        Of `fastgd.fit`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two rows to train with, or none to test with.
+    """
     in_memory = gathered.in_memory
     fitted = fit_arrays(gathered, options) if in_memory else fit_moments(gathered, options)
-    numbers = set(rows.design.numbers)
-    columns = zip(rows.design.columns, gathered.varied, strict=True)
+    numbers = set(design.numbers)
+    columns = zip(design.columns, gathered.varied, strict=True)
     unseen = [name for name, varied in columns if name not in numbers and not varied]
     return TableFit(*fitted, in_memory, unseen)
 
 
 def refuse_more_than_moments(rows: Rows, options: dict[str, Any], budget: int) -> None:
     """Raise ValueError if a solver is to see the rows again."""
-    reason = "--l1" if options.get("l1") else ""
-    if options.get("solver", "auto") not in FROM_MOMENTS:
-        reason = f"--solver {options['solver']}"
-    if reason:
+    solver = options.get("solver", "auto")
+    if solver not in FROM_MOMENTS:
         raise ValueError(
-            f"{reason} needs the rows of {rows.table.path} in memory, where they may take {in_bytes(budget)} and take "
-            f"more; raise --memory, choose fewer --features, or leave {reason} out to fit from second moments"
+            f"--solver {solver} needs the rows of {rows.table.path} in memory, where they may take {in_bytes(budget)} "
+            f"and take more; raise --memory, choose fewer --features, or leave --solver out to fit from second moments"
         )
 
 
@@ -227,10 +271,10 @@ def fit_arrays(gathered: Gathered, options: dict[str, Any]) -> tuple[FitResult, 
 
 def fit_moments(gathered: Gathered, options: dict[str, Any]) -> tuple[FitResult, Score, Score | None]:
     gathered.condense()
-    train, test = gathered.train, gathered.test
-    require_rows(train.n_samples, test.n_samples, gathered.fraction)
-    result = train.fit(l2=options.get("l2", 0.0))
-    return result, score_of_moments(result, train), score_of_moments(result, test) if test.n_samples else None
+    train, test = gathered.train, gathered.test if gathered.fraction > 0 else None
+    require_rows(train.n_samples, test.n_samples if test else 0, gathered.fraction)
+    result = train.fit(l1=options.get("l1", 0.0), l2=options.get("l2", 0.0))
+    return result, score_of_moments(result, train), score_of_moments(result, test) if test else None
 
 
 def score(result: FitResult, X: np.ndarray, y: np.ndarray) -> Score:

@@ -9,7 +9,6 @@ Rows are counted from 1, without the header.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import re
 import zipfile
@@ -20,10 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastgd._words import nearest, quoted
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Batch", "ColumnError", "Table", "as_numbers", "as_texts", "open_table", "quoted"]
+__all__ = ["Batch", "ColumnError", "Table", "as_numbers", "as_texts", "open_table"]
 
 #: Of columns, about what a batch holds; and its rows, at least.
 BATCH_BYTES = 1 << 22
@@ -35,8 +36,6 @@ TEXT_BYTES_PER_COLUMN = 64
 PARQUET_BYTES = 1 << 18
 #: Names that a message lists.
 SHOWN_NAMES = 8
-#: Letters of a value that a message shows.
-SHOWN_LETTERS = 40
 #: Endings of compressed text, and what pyarrow calls them.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
@@ -100,12 +99,10 @@ class Table:
                 raise ValueError(f"{what} {name!r} is the name of {self.names.count(name)} columns of {self.path}")
 
     def suggestion(self, name: str) -> str:
-        by_small_letters = {known.lower(): known for known in reversed(self.names)}
-        near = difflib.get_close_matches(name.lower(), by_small_letters, n=1)
-        if near:
-            return f"did you mean {by_small_letters[near[0]]!r}?"
+        if not self.names:
+            return "it has no columns"
         more = "" if len(self.names) <= SHOWN_NAMES else f" and {len(self.names) - SHOWN_NAMES:,} more"
-        return f"it has {', '.join(map(repr, self.names[:SHOWN_NAMES]))}{more}"
+        return nearest(name, self.names, f"it has {', '.join(map(quoted, self.names[:SHOWN_NAMES]))}{more}", quoted)
 
 
 def open_table(path: str | Path) -> Table:
@@ -258,11 +255,6 @@ class Text(Table):
                         return number
                 within ^= line.count('"') % 2 == 1
         return number
-
-
-def quoted(text: str) -> str:
-    """The text in quotes, or its beginning."""
-    return f"'{text if len(text) <= SHOWN_LETTERS else text[: SHOWN_LETTERS - 3] + '...'}'"
 
 
 def is_number(text: str) -> bool:

@@ -21,7 +21,7 @@ from fastgd._recorder import Recorder
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
 from fastgd.result import FitResult, side_by_side
-from fastgd.solvers import SOLVERS, Choice, choose
+from fastgd.solvers import SOLVERS, Choice, _penalised_moments, choose
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import History, Iterate, Monitor
 from fastgd.solvers.moments import NormalEquations, loss_and_grad
@@ -391,42 +391,77 @@ class Moments(SecondMoments):
     2.0
     """
 
-    def fit(self, *, l2: float = 0.0, fit_intercept: bool = True) -> FitResult:
-        """The least-squares fit to all rows seen, without going back to them.
+    def fit(self, *, l1: float = 0.0, l2: float = 0.0, fit_intercept: bool = True) -> FitResult:
+        """The least-squares fit to all rows seen, without going back to them: lasso and elastic net included.
 
-        The loss and the certificate are computed from the moments too: with the data at hand, `fastgd.fit` refines
-        the solution by exact residuals. Of moments summed in float32 it has float32's precision, and where the columns
-        are so nearly collinear that this says nothing of the solution, it warns.
+        It minimises F(w, b) = sum_i s_i (x_i.w + b - y_i)^2 / sum_i s_i + l1 |w|_1 + l2 |w|^2, whose quadratic part
+        the moments hold. Without l1 it is solved at once. With it, columns are taken in as they want to enter, F is
+        minimised over these by their products, and the gradient by all columns comes from the moments, until the
+        duality gap is 1e-10 of F.
+
+        The loss and the certificate are computed from the moments too. Columns far from zero lose nothing if an
+        intercept is fitted; but of a loss that is the fraction f of the mean square of y about its mean, rounding hides
+        about 1e-15 / f: with the data at hand, `fastgd.fit` refines the solution by exact residuals. With l1, the
+        result's `gap_bound` counts that in. Of moments summed in float32 the fit has float32's precision, and where
+        the columns are so nearly collinear, or the loss so small, that this says nothing of the solution, it warns.
 
         Parameters
         ----------
-        l2 : float, default 0.0
-            Factor of |w|^2, as for `fastgd.fit`.
+        l1, l2 : float, default 0.0
+            Factors of |w|_1 and |w|^2; the intercept is not penalised.
         fit_intercept : bool, default True
-            Whether the model has an intercept; it is not penalised.
+            Whether the model has an intercept.
 
         Returns
         -------
         FitResult
-            With solver "moments" and no pass over X.
+            With solver "moments" and no pass over X. Its `history` has the start, at zeros, and each iteration; without
+            l1 there is one.
 
         Raises
         ------
-        ValueError
-            If no rows have been seen.
+        TypeError, ValueError
+            If no rows have been seen, or an argument has the wrong type or range.
 
         Warns
         -----
         ConvergenceWarning
-            If moments summed in float32 are not exact enough.
+            If moments summed in float32 are not exact enough; with l1 also if the fit ended for any other reason
+            without having converged.
         """
         if not self.n_samples:
             raise ValueError("no rows yet: call update(X, y) first")
+        l1 = validate.as_number(l1, "l1", least=0)
         l2 = validate.as_number(l2, "l2", least=0)
         fit_intercept = validate.as_flag(fit_intercept, "fit_intercept")
         history = History()
+        if l1 > 0:
+            outcome = self._penalised(l1, l2, fit_intercept, history)
+        else:
+            outcome = self._solved(l2, fit_intercept, history)
+        choice = Choice("moments", "of moments alone")
+        columns = self.n_features, np.dtype(np.float64), None
+        return as_result(outcome, choice, history, columns, {"l1": l1, "l2": l2, "fit_intercept": fit_intercept})
+
+    def _penalised(self, l1: float, l2: float, fit_intercept: bool, history: History) -> Outcome:
+        """The fit with an l1 penalty."""
+        outcome = _penalised_moments.solve(
+            self, fit_intercept=fit_intercept, l1=l1, l2=l2, tol=DEFAULT_TOL[self._dtype], history=history
+        )
+        if not outcome.converged:
+            complaint = f"the fit is not to be relied on: {outcome.stop_reason} (optimality {outcome.optimality:.3g})"
+            warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
+        return outcome
+
+    @property
+    def _dtype(self) -> np.dtype:
+        """The dtype whose precision the moments have."""
         exact = self.rounding <= ROUNDING[np.dtype(np.float64)]
-        dtype = np.dtype(np.float64 if exact else np.float32)
+        return np.dtype(np.float64 if exact else np.float32)
+
+    def _solved(self, l2: float, fit_intercept: bool, history: History) -> Outcome:
+        """The fit without one, by the normal equations."""
+        dtype = self._dtype
         equations = NormalEquations(self, fit_intercept=fit_intercept, l2=l2, dtype=dtype)
         start = np.zeros(self.n_features + fit_intercept)
         history.add(*loss_and_grad(self, start, fit_intercept, l2))
@@ -440,8 +475,8 @@ class Moments(SecondMoments):
         reason = "solved exactly from the second moments"
         if equations.blurred:
             reason = "the columns are too nearly collinear for moments summed in float32; give Moments dtype=float64"
-            warnings.warn(f"the fit is not to be relied on: {reason}", ConvergenceWarning, stacklevel=2)
-        outcome = Outcome(
+            warnings.warn(f"the fit is not to be relied on: {reason}", ConvergenceWarning, stacklevel=3)
+        return Outcome(
             w=w,
             loss=loss,
             optimality=optimality,
@@ -452,6 +487,3 @@ class Moments(SecondMoments):
             lr=None,
             n_passes=0,
         )
-        choice = Choice("moments", "of moments alone")
-        columns = self.n_features, np.dtype(np.float64), None
-        return as_result(outcome, choice, history, columns, {"l2": l2, "fit_intercept": fit_intercept})

@@ -457,6 +457,12 @@ NUMBERS = {
     ),
     "fit(l2)": ("l2", lambda x: fg.fit(X0, Y0, l2=x), NO_NUMBER, [-1, -1e-300, np.nan, np.inf, TOO_LARGE]),
     "MSE(l2)": ("l2", lambda x: fg.MSE(X0, Y0, l2=x), NO_NUMBER, [-1, -1e-300, np.nan, np.inf, TOO_LARGE]),
+    "Moments.fit(l1)": (
+        "l1",
+        lambda x: fg.Moments(D).update(X0, Y0).fit(l1=x),
+        NO_NUMBER,
+        [-1, -1e-300, np.nan, np.inf, TOO_LARGE],
+    ),
     "Moments.fit(l2)": (
         "l2",
         lambda x: fg.Moments(D).update(X0, Y0).fit(l2=x),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -250,6 +251,26 @@ def test_l2_reaches_a_fit_that_streams(folder: Path) -> None:
     np.testing.assert_allclose(list(found["coef"].values()), expected.coef, rtol=1e-11)
     assert found["loss"] == pytest.approx(expected.loss, rel=1e-9)
     assert found["train"]["mse"] == pytest.approx(np.mean((expected.predict(X) - y) ** 2), rel=1e-9)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_l1_reaches_a_fit_that_streams(folder: Path) -> None:
+    """The same columns leave, and both losses are within the bounds that they come with."""
+    rows = table()
+    write_delimited(rows, folder / "t.csv")
+    X, y = matrix(rows)
+    held = held_out(0, ROWS, 0.25)
+    expected = fg.fit(X[~held], y[~held], l1=15.0, l2=0.001)
+    arguments = ("--categorical", "city", "--l1", "15", "--l2", "0.001", "--test-fraction", "0.25")
+    found = as_json("fit", "t.csv", "--target", "price", *arguments, "--memory", "0")
+    assert not found["in_memory"] and found["converged"] and found["warnings"] == []
+    assert found["options"]["l1"] == 15.0
+    assert abs(found["loss"] - expected.loss) <= found["gap_bound"] + expected.gap_bound + 1e-11 * expected.loss
+    np.testing.assert_array_equal(np.array(list(found["coef"].values())) == 0, expected.coef == 0)
+    assert 0 < np.count_nonzero(expected.coef) < len(NAMES)
+    np.testing.assert_allclose(list(found["coef"].values()), expected.coef, rtol=1e-6)
+    mse = np.mean((expected.predict(X[held]) - y[held]) ** 2)
+    assert found["test"]["mse"] == pytest.approx(mse, rel=1e-6)
 
 
 def test_many_columns_stream_too(folder: Path) -> None:
@@ -656,8 +677,8 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "quote not closed": (
         {"t.csv": 'x,y\n1,"2\n' + "2,3\n" * 5000},
         "fit t.csv --target y",
-        ("t.csv, row 1 (line 2): target 'y' holds the text '2 2,3 2,3 2,3 2,3 2,3 2,3 2,3 2,3 2,3...' (is a quote "
-         "not closed?); it must hold numbers"),
+        ("t.csv, row 1 (line 2): target 'y' holds the text "
+         r"'2\n2,3\n2,3\n2,3\n2,3\n2,3\n2,3\n2,3\n2,3\n2,3...' (is a quote not closed?); it must hold numbers"),
     ),
     "quote not closed in a long file": (
         {"t.csv": 'x,y\n1,2\n1,"2\n' + "2,3\n" * 500_000},
@@ -673,16 +694,31 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "not Arrow": ({"t.arrow": GOOD}, "fit t.arrow --target y", "t.arrow cannot be read: *"),
     "not NPY": ({"t.npy": GOOD}, "fit t.npy --target y", "t.npy cannot be read: *"),
     "not NPZ": ({"t.npz": GOOD}, "fit t.npz --target y", "t.npz cannot be read: File is not a zip file"),
-    "l1 of rows that stream": (
+    "gd of rows that stream": (
         {"t.csv": GOOD},
-        "fit t.csv --target y --memory 10 --l1 0.1",
-        ("--l1 needs the rows of t.csv in memory, where they may take 10 bytes and take more; raise --memory, choose "
-         "fewer --features, or leave --l1 out to fit from second moments"),
+        "fit t.csv --target y --memory 10 --solver gd",
+        ("--solver gd needs the rows of t.csv in memory, where they may take 10 bytes and take more; raise --memory, "
+         "choose fewer --features, or leave --solver out to fit from second moments"),
     ),
-    "sgd of rows that stream": (
+    "fista of rows that stream": (
         {"t.csv": GOOD},
-        "fit t.csv --target y --memory 1k --memory 0 --solver sgd",
-        "--solver sgd needs the rows of *",
+        "fit t.csv --target y --memory 1k --memory 0 --solver fista --l1 0.1",
+        "--solver fista needs the rows of *",
+    ),
+    "l1 of a solver that has no use for it": (
+        {},     # found before there is a file
+        "fit t.csv --target y --memory 0 --solver moments --l1 0.1",
+        "--solver moments has no use for --l1; it is for 'fista', 'sgd', 'saga'",
+    ),
+    "a rule that is another solver's": (
+        {},
+        "fit t.csv --target y --solver sgd --lr bb",
+        "--solver sgd has no use for --lr='bb'; it is for 'gd'",
+    ),
+    "a step below 0": (
+        {},
+        "fit t.csv --target y --solver gd --lr -1",
+        "--lr must be a finite number above 0, got -1.0",
     ),
     "no size": (
         {"t.csv": GOOD},
@@ -699,11 +735,21 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "fit t.csv --target y --test-fraction nan",
         "--test-fraction must be at least 0 and below 1, got nan",
     ),
-    "no such solver": ({"t.csv": GOOD}, "fit t.csv --target y --solver newton", "solver must be one of 'auto', *"),
+    "no such solver": ({"t.csv": GOOD}, "fit t.csv --target y --solver newton", "--solver must be one of 'auto', *"),
+    "no iterations": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --max-iter 0",
+        "--max-iter must be an integer of at least 1, got 0",
+    ),
+    "a step that the solver does not take": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --lr 0.1",
+        "--solver auto has no use for --lr; it is for 'gd', 'sgd', 'saga'",
+    ),
     "negative penalty": (
         {"t.csv": GOOD},
         "fit t.csv --target y --l2 -1",
-        "l2 must be a finite number of at least 0, got -1.0",
+        "--l2 must be a finite number of at least 0, got -1.0",
     ),
     "step that diverges": (
         {"t.csv": GOOD},
@@ -731,6 +777,39 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "predict m t.csv --out no/p.csv",
         "no/p.csv cannot be written: there is no folder no",
     ),
+    "the model in the place of the data": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --out ./t.csv",
+        "--out must be another file: t.csv is what is read",
+    ),
+    "the picture in the place of the model": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --out m.png --plot m.png",
+        "--plot must be another file: m.png is what --out writes",
+    ),
+    "a device in the place of the model": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --out /dev/null",
+        "/dev/null cannot be written: it is no regular file, which a model replaces as a whole",
+    ),
+    "the predictions in the place of the data": (
+        {"t.csv": GOOD},
+        "predict m.safetensors t.csv --out t.csv",
+        "--out must be another file: t.csv is what is read",
+    ),
+    "no folder for the houses": (
+        {},
+        "demo --data no/houses.csv",
+        "no/houses.csv cannot be written: there is no folder no",
+    ),
+    "a device for a model": ({}, "inspect /dev/null", "/dev/null is no regular file, and so no model"),
+    "a folder for a model": ({"m/x": ""}, "inspect m", "m: Is a directory"),
+    "no such kind of picture": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --plot p.xyz",
+        "--plot must end in .png, .pdf or .svg, got p.xyz",
+    ),
+    "features that name nothing": ({"t.csv": GOOD}, "fit t.csv --target y --features=", "--features names no column"),
     "no such model": ({"t.csv": GOOD}, "predict m.safetensors t.csv", "m.safetensors: No such file or directory"),
     "no model": (
         {"m.safetensors": GOOD, "t.csv": GOOD},
@@ -871,17 +950,100 @@ def test_too_little_memory_is_said_in_one_line(folder: Path, monkeypatch: pytest
         raise MemoryError
 
     (folder / "t.csv").write_text(GOOD)
-    monkeypatch.setattr("fastgd.cli.fit_rows", exhausted)
+    monkeypatch.setattr("fastgd.cli.gather", exhausted)
     assert refused("fit", "t.csv", "--target", "y") == "not enough memory: choose fewer columns"
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fit", "t.csv"], ["fit", "t.csv", "--target", "y", "--l2", "much"], ["walk"]]
+    ("arguments", "message"),
+    [
+        ("fit", "missing argument 'DATA'; see fastgd fit --help"),
+        ("fit t.csv", "missing option '--target'; see fastgd fit --help"),
+        ("fit t.csv --target", "option '--target' requires an argument; see fastgd fit --help"),
+        ("fit t.csv --tagret y", "there is no option --tagret; did you mean --target?"),
+        ("fit t.csv --target y --test 0.2", "there is no option --test; did you mean --test-fraction?"),
+        ("fit t.csv --target y --xyz 1", "there is no option --xyz; see fastgd fit --help"),
+        ("fit t.csv --target y --json=yes", "option '--json' does not take a value; see fastgd fit --help"),
+        ("fit t.csv more.csv --target y", "got unexpected extra argument(s) (more.csv); see fastgd fit --help"),
+        ("fit t.csv --target y --l1 few", "--l1 must be a number, got 'few'; see fastgd fit --help"),
+        ("fit t.csv --target y --l2 much", "--l2 must be a number, got 'much'; see fastgd fit --help"),
+        ("fit t.csv --target y --max-iter 1.5", "--max-iter must be a whole number, got '1.5'; see fastgd fit --help"),
+        ("fit t.csv --target y --test-fraction 10%", "--test-fraction must be a number, got '10%'; see *"),
+        ("predict m", "missing argument 'DATA'; see fastgd predict --help"),
+        ("inspect", "missing argument 'MODEL'; see fastgd inspect --help"),
+        ("info --jsn", "there is no option --jsn; did you mean --json?"),
+        ("info more", "got unexpected extra argument(s) (more); see fastgd info --help"),
+        ("walk", "there is no command 'walk'; see fastgd --help"),
+        ("pred m t.csv", "there is no command 'pred'; did you mean predict?"),
+        ("--verson", "there is no option --verson; did you mean --version?"),
+    ],
 )
-def test_wrong_usage_has_status_2(arguments: list[str]) -> None:
-    done = fastgd(*arguments)
-    assert done.exit_code == 2
-    assert "Usage: fastgd" in done.output
+def test_wrong_usage_is_said_in_one_line(arguments: str, message: str) -> None:
+    said = refused(*arguments.split())
+    assert said.startswith(message[:-1]) if message.endswith("*") else said == message
+
+
+def test_help() -> None:
+    """Of every command, in 80 columns; without a command that is an error."""
+    done = fastgd()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == succeeded("--help") == succeeded("-h")
+    assert succeeded("--version") == f"fastgd {fg.__version__}\n"
+    options = {
+        "fit": "target features categorical solver l1 l2 lr max-iter test-fraction memory out plot json",
+        "predict": "out json",
+        "inspect": "json",
+        "demo": "data json",
+        "info": "json",
+    }
+    for command, known in options.items():
+        text = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command, "--help"]).stdout
+        assert f"fastgd {command} [OPTIONS]" in text and max(map(len, text.splitlines())) <= 80
+        assert re.findall(r"^ +(?:-h, )?--([a-z0-9-]+)", text, re.MULTILINE) == [*known.split(), "help"]
+        assert command in done.stderr
+
+
+def test_messages_are_short_and_do_nothing_to_the_terminal(folder: Path) -> None:
+    (folder / "t.csv").write_text("n" * 100_000 + ",\x1b[31mred,y\n1,\x1b[2J,2\n2,3,3\n")
+    message = refused("fit", "t.csv", "--target", "z")
+    assert len(message) < 200 and "'\\x1b[31mred', 'y'" in message
+    assert "holds the text '\\x1b[2J'" in refused("fit", "t.csv", "--target", "y", "--features", "\x1b[31mred")
+    np.savez(folder / "wide.npz", X=np.random.default_rng(0).standard_normal((90, 1000)), y=np.arange(90.0))
+    assert max(map(len, succeeded("fit", "wide.npz", "--target", "y").splitlines())) < 200
+
+
+def test_a_folder_that_may_not_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found before any work; also where the user may write everywhere."""
+    (folder / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
+    message = refused("fit", "t.csv", "--target", "y", "--out", "closed/m.safetensors")
+    assert message == "closed/m.safetensors cannot be written: no permission to write in the folder closed"
+
+
+@pytest.mark.usefixtures("model")
+def test_predictions_go_into_a_device_or_through_a_link_without_replacing_it(folder: Path) -> None:
+    expected = succeeded("predict", "model.safetensors", "t.csv")
+    (folder / "link.csv").symlink_to("kept.csv")
+    (folder / "kept.csv").write_text("old")
+    succeeded("predict", "model.safetensors", "t.csv", "--out", "link.csv")
+    assert (folder / "link.csv").is_symlink() and (folder / "kept.csv").read_text() == expected
+    os.mkfifo(folder / "pipe")
+    with subprocess.Popen(["cat", folder / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
+        succeeded("predict", "model.safetensors", "t.csv", "--out", "pipe")
+        assert reader.communicate(timeout=60)[0] == expected
+    assert (folder / "pipe").is_fifo()
+
+
+@pytest.mark.usefixtures("model")
+def test_interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastgd.cli.fit_gathered", interrupted)
+    (folder / "m.safetensors").write_text("old")
+    done = fastgd("fit", "t.csv", "--target", "price", "--categorical", "city", "--out", "m.safetensors")
+    assert (done.exit_code, done.stdout, done.stderr) == (130, "", "fastgd: interrupted\n")
+    assert (folder / "m.safetensors").read_text() == "old"
 
 
 @pytest.mark.parametrize(
@@ -907,6 +1069,23 @@ def test_an_extra_that_is_missing_is_named_in_one_line(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastgd: {message}\n")
 
 
+#: The command that gets Ctrl-C's signal half a second after its solver has begun.
+INTERRUPTED = """
+import os, signal, threading
+from fastgd import _table_fit
+from fastgd.__main__ import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+fit = _table_fit.fit
+
+def fit_then_interrupted(*args, **options):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return fit(*args, **options)
+
+_table_fit.fit = fit_then_interrupted
+main()
+"""
+
 # ---- the command as a process ----------------------------------------------------------------------------------------
 
 
@@ -922,8 +1101,40 @@ def test_a_bar_is_shown_on_a_terminal_and_json_stays_json(folder: Path) -> None:
     arguments = ("fit", "t.csv", "--target", "price", "--categorical", "city", "--json")
     done = process(*arguments, FORCE_COLOR="1", COLUMNS="100")  # rich then takes any stream for a terminal
     assert json.loads(done.stdout)["train"]["n_rows"] == ROWS
-    assert "t.csv, categories" in done.stderr and "700 rows" in done.stderr
+    assert "categories of t.csv" in done.stderr and "700 rows" in done.stderr
     assert process(*arguments).stderr == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the device is Linux's")
+@pytest.mark.usefixtures("model")
+@pytest.mark.parametrize("arguments", ["predict model.safetensors t.csv", "info --json", "fit --help"])
+def test_stdout_that_is_full(arguments: str) -> None:
+    done = subprocess.run(
+        f'"{sys.executable}" -m fastgd {arguments} > /dev/full', shell=True, stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (2, "fastgd: No space left on device\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's way to close it")
+@pytest.mark.usefixtures("model")
+def test_stdout_that_is_closed() -> None:
+    command = f'"{sys.executable}" -m fastgd predict model.safetensors t.csv >&-'
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, "fastgd: stdout is closed: name a file with --out\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_in_the_middle_of_a_fit(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(folder / "t.npy", rng.standard_normal((20_000, 20)))
+    options = ["--target", "x0", "--solver", "gd", "--lr", "1e-9", "--max-iter", "100000000", "--out", "m.safetensors"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, "fit", "t.npy", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )
+    said = child.communicate(timeout=120)
+    assert (child.returncode, *said) == (130, "", "fastgd: interrupted\n")
+    assert not [*folder.glob("*m.safetensors*")]
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(folder: Path, model: fg.FitResult) -> None:  # noqa: ARG001

@@ -100,7 +100,7 @@ def test_a_validation_set_s_history_comes_back(tmp_path):
 def test_moments_are_saved_too(tmp_path):
     X, y = problem()
     r = fg.Moments(4).update(X, y).fit(l2=0.5)
-    assert r.options == {"l2": 0.5, "fit_intercept": True}
+    assert r.options == {"l1": 0.0, "l2": 0.5, "fit_intercept": True}
     r.save(tmp_path / "m")
     assert identical(fg.load(tmp_path / "m"), r)
 

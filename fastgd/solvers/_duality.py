@@ -27,10 +27,10 @@ import numpy as np
 from fastgd import _sparse
 from fastgd._rows import RowBlock
 from fastgd._sparse import SparseBlock
-from fastgd.objective import MSE
+from fastgd.objective import MSE, SecondMoments
 from fastgd.solvers._certificate import Geometry
 
-__all__ = ["Rounding", "duality_gap", "pass_in_double"]
+__all__ = ["Rounding", "duality_gap", "gap_of_moments", "pass_in_double"]
 
 #: Numbers that are converted at once.
 PANEL = 1 << 16
@@ -89,14 +89,61 @@ def duality_gap(geometry: Geometry, w: np.ndarray, loss: float, grad: np.ndarray
     hidden = (4 * blur + rounding.sums * abs(intercept)) / root * geometry.raw_lengths
     hidden += 8 * EPS * (np.abs(slope) + 2 * l2 * magnitude + l1)
     square = (spread * (1 + rounding.sums)) ** 2
-    gap = scaled_bound(coef, slope, hidden, square + penalty, l1) if l1 > 0 else np.inf
+    gap = least_bound(coef, slope, hidden, square, l1, l2)
+    price = l1 * float(magnitude.sum())
+    return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
+
+
+def gap_of_moments(
+    geometry: Geometry, moments: SecondMoments, w: np.ndarray, loss: float, grad: np.ndarray, off: float
+) -> float:
+    """The same where F and its gradient come from second moments; at least one of the penalties is not zero.
+
+    An entry of the Gram matrix G of z = (x, y, 1) - (shift, 0) is off by no more than `off` times the lengths of its
+    two columns, which holds for what else is rounded on the way from it. With v the direction whose v.z are the
+    residuals, the entries of G v are then off by that times their column's length and sum_j |z_j| |v_j|.
+
+    Parameters
+    ----------
+    geometry, w, loss, grad
+        As for `duality_gap`.
+    moments : SecondMoments
+    off : float
+    """
+    l1, l2, d = geometry.l1, geometry.l2, len(geometry.lengths)
+    coef, shift, root = w[:d], moments.shift[:d], math.sqrt(geometry.weight)
+    magnitude = np.abs(coef)
+    b = float(w[d]) if geometry.fit_intercept else 0.0
+    level = float(shift @ coef) - moments.shift[d] + b     # what the residuals have in common
+    lost = (d + 4) * EPS * (float(np.abs(shift) @ magnitude) + abs(moments.shift[d]) + abs(b))
+    lengths = np.sqrt(moments.gram.diagonal())
+    total = (float(lengths[:d] @ magnitude) + lengths[d]) / root + abs(level) + lost
+    slope, intercept = geometry.split(grad)
+    square = max(loss - l2 * float(coef @ coef), 0.0) + 4 * EPS * loss + off * total * total
+    if geometry.fit_intercept:  # what is lost of the mean of the residuals is in the intercept's part alone
+        hidden = 4 * off * total * (lengths[:d] / root + EPS * np.abs(shift))
+        hidden += 4 * EPS * np.abs(geometry.means * intercept)
+    else:
+        hidden = 4 * (off * total + lost) * (lengths[:d] / root + np.abs(shift))
+        square += 2 * lost * total
+    hidden += 8 * EPS * (np.abs(slope) + 2 * l2 * magnitude + l1)
+    gap = least_bound(coef, slope, hidden, square, l1, l2)
+    mean = abs(intercept) / 2 + off * total + lost if geometry.fit_intercept else 0.0
+    price = l1 * float(magnitude.sum())
+    return float(mean**2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
+
+
+def least_bound(
+    coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, square: float, l1: float, l2: float
+) -> float:
+    """The smallest of the bounds that can be had, `square` being the part of F that the rows have."""
+    gap = scaled_bound(coef, slope, hidden, square + l2 * float(coef @ coef), l1) if l1 > 0 else np.inf
     if l2 > 0:
         v = slope - 2 * l2 * coef
         with np.errstate(over="ignore"):    # then there is a smaller one
             for a in (1.0, best_share(coef, v, square, l2)):
                 gap = min(gap, (1 - a) ** 2 * square + conjugate_bound(coef, a * v, a * hidden, l1, l2))
-    price = l1 * float(magnitude.sum())
-    return float((abs(intercept) / 2 + blur) ** 2 + gap) * (1 + (d + 16) * EPS) + 4 * EPS * (loss + price)
+    return gap
 
 
 def scaled_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, square: float, l1: float) -> float:

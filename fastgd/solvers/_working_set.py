@@ -10,7 +10,7 @@ from fastgd._sparse import SparseBlock
 from fastgd.objective import MSE
 from fastgd.solvers._scaling import Coordinates
 
-__all__ = ["WorkingSet"]
+__all__ = ["Columns", "WorkingSet"]
 
 #: Numbers in a buffer of rows; of sparse rows, entries that are looked at and pairs that are multiplied at once.
 PANEL = 1 << 18
@@ -18,44 +18,67 @@ ENTRIES = 1 << 18
 PAIRS = 1 << 19
 
 
-class WorkingSet:
+class Columns:
     """Columns of X in the order in which they were added, and half the Hessian of F by their parameters.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+        In which the parameters are.
+    """
+
+    def __init__(self, coordinates: Coordinates) -> None:
+        self.coordinates = coordinates
+        self.columns = np.empty(0, np.intp)
+        self.matrix = np.empty((0, 0))
+
+    def extend(self, columns: np.ndarray) -> None:
+        """Add columns that are not yet there."""
+        geometry, scale = self.coordinates.geometry, self.coordinates.scale
+        old, held = len(self.columns), np.concatenate([self.columns, columns])
+        cross = self.products(held, old)
+        cross *= scale[held, None] / geometry.weight
+        cross *= scale[columns]
+        cross[old:].ravel()[:: len(columns) + 1] += geometry.l2 * scale[columns] ** 2
+        matrix = np.empty((len(held), len(held)))
+        matrix[:old, :old] = self.matrix
+        matrix[:, old:], matrix[old:, :old] = cross, cross[:old].T
+        self.columns, self.matrix = held, matrix
+
+    def products(self, columns: np.ndarray, old: int) -> np.ndarray:
+        """Z'SZ of these columns less their means, and of it the columns from number `old` on."""
+        raise NotImplementedError
+
+
+class WorkingSet(Columns):
+    """The same, formed from the rows: one pass over X each time.
 
     Parameters
     ----------
     objective : MSE
     coordinates : Coordinates
-        In which the parameters are.
     """
 
     FIXED = frozenset({"objective", "coordinates"})
 
     def __init__(self, objective: MSE, coordinates: Coordinates) -> None:
-        self.objective, self.coordinates = objective, coordinates
-        self.columns = np.empty(0, np.intp)
-        self.matrix = np.empty((0, 0))
+        super().__init__(coordinates)
+        self.objective = objective
 
-    def extend(self, columns: np.ndarray) -> None:
-        """Add columns that are not yet there, in one pass over the rows."""
-        objective, geometry, scale = self.objective, self.coordinates.geometry, self.coordinates.scale
-        old, held = len(self.columns), np.concatenate([self.columns, columns])
-        means = geometry.means[held]
-        cross = np.zeros((len(held), len(columns)))
-        for block in objective.blocks:
+    def products(self, columns: np.ndarray, old: int) -> np.ndarray:
+        """One pass over X."""
+        geometry = self.coordinates.geometry
+        means = geometry.means[columns]
+        cross = np.zeros((len(columns), len(columns) - old))
+        for block in self.objective.blocks:
             for rows in block.pieces():
                 if isinstance(rows, RowBlock):
-                    add_dense(rows, held, means, cross)
+                    add_dense(rows, columns, means, cross)
                 else:
-                    add_sparse(rows, held, cross)
-        if isinstance(objective.X, CSR):
+                    add_sparse(rows, columns, cross)
+        if isinstance(self.objective.X, CSR):
             cross -= geometry.weight * np.outer(means, means[old:])
-        cross *= scale[held, None] / geometry.weight
-        cross *= scale[columns]
-        cross[old:].ravel()[:: len(columns) + 1] += objective.l2 * scale[columns] ** 2
-        matrix = np.empty((len(held), len(held)))
-        matrix[:old, :old] = self.matrix
-        matrix[:, old:], matrix[old:, :old] = cross, cross[:old].T
-        self.columns, self.matrix = held, matrix
+        return cross
 
 
 def add_dense(rows: RowBlock, columns: np.ndarray, means: np.ndarray, cross_out: np.ndarray) -> None:

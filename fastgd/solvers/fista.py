@@ -33,7 +33,7 @@ from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._lasso import PenalisedQuadratic, soft_threshold
 from fastgd.solvers._monitor import Monitor
 from fastgd.solvers._scaling import Coordinates
-from fastgd.solvers._working_set import WorkingSet
+from fastgd.solvers._working_set import Columns, WorkingSet
 
 __all__ = ["USES", "solve"]
 
@@ -91,8 +91,37 @@ class Point:
     slope: np.ndarray
 
 
-class Problem:
+class Penalised:
     """F in standardised columns.
+
+    Parameters
+    ----------
+    coordinates : Coordinates
+    l1 : float
+    """
+
+    def __init__(self, coordinates: Coordinates, l1: float) -> None:
+        self.coordinates, self.l1 = coordinates, l1
+        self.penalty = l1 * coordinates.scale   # the factors of |u_j|
+        self.n_features = len(coordinates.scale)
+
+    def smooth(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        """F less l1 |w|_1, and its gradient."""
+        raise NotImplementedError
+
+    def at(self, w: np.ndarray) -> Point:
+        """F and its gradient at w."""
+        smooth, grad = self.smooth(w)
+        loss = smooth + self.l1 * float(np.abs(w[: self.n_features]).sum())
+        return Point(w, smooth, loss, grad, self.coordinates.standardised(w), self.coordinates.gradient(grad))
+
+    def near(self, u: np.ndarray) -> Point:
+        """The same, given standardised parameters."""
+        return self.at(self.coordinates.parameters(u))
+
+
+class Problem(Penalised):
+    """F of the rows of an objective.
 
     Parameters
     ----------
@@ -102,22 +131,19 @@ class Problem:
     """
 
     def __init__(self, objective: MSE, coordinates: Coordinates, l1: float) -> None:
-        self.objective, self.coordinates, self.l1 = objective, coordinates, l1
-        self.penalty = l1 * coordinates.scale   # the factors of |u_j|
-        self.n_features = objective.n_features
+        super().__init__(coordinates, l1)
+        self.objective = objective
+
+    def smooth(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        """One pass over X."""
+        return self.objective.value_and_grad(w, out=np.empty(len(w)))
 
     def at(self, w: np.ndarray) -> Point:
-        """One pass over X, at w rounded to what its dtype can hold, so that what is certified is what is returned."""
-        d = self.n_features
+        """At w rounded to what the dtype of X can hold, so that what is certified is what is returned."""
         if self.objective.dtype != np.float64:
+            d = self.n_features
             w = np.append(w[:d].astype(self.objective.dtype), w[d:])
-        smooth, grad = self.objective.value_and_grad(w, out=np.empty(len(w)))
-        loss = smooth + self.l1 * float(np.abs(w[:d]).sum())
-        return Point(w, smooth, loss, grad, self.coordinates.standardised(w), self.coordinates.gradient(grad))
-
-    def near(self, u: np.ndarray) -> Point:
-        """The same, given standardised parameters."""
-        return self.at(self.coordinates.parameters(u))
+        return super().at(w)
 
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
@@ -169,11 +195,12 @@ def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor
         if len(entering):
             held.extend(entering)
             monitor.extra_passes += 1
-        point = problem.near(minimised(held, point, problem, tol))
+        target = INNER_SHARE * tol * 2 * float(np.sqrt(point.smooth))
+        point = problem.near(minimised(held, point, problem, target))
     return point, reason
 
 
-def slack_outside(held: WorkingSet, point: Point, problem: Problem) -> np.ndarray:
+def slack_outside(held: Columns, point: Point, problem: Penalised) -> np.ndarray:
     """By how much the columns that are not held stay below the slope at which they enter; below 0 they must."""
     u, slope = point.u[: problem.n_features], point.slope[: problem.n_features]
     slack = np.where(u != 0, -np.inf, problem.penalty - np.abs(slope))
@@ -227,14 +254,17 @@ def columns_to_add(slack: np.ndarray, wanting: int, support: int) -> np.ndarray:
     return np.sort(np.argpartition(slack, number - 1)[:number])
 
 
-def minimised(held: WorkingSet, point: Point, problem: Problem, tol: float) -> np.ndarray:
-    """The parameters that minimise F over the columns held, given its gradient at a point."""
+def minimised(held: Columns, point: Point, problem: Penalised, target: float) -> np.ndarray:
+    """The parameters that minimise F over the columns held, given its gradient at a point.
+
+    But for a subgradient of this length at most.
+    """
     columns, d = held.columns, problem.n_features
     new = point.u.copy()
     start = new[columns]
     right_side = held.matrix @ start - point.slope[columns] / 2
     quadratic = PenalisedQuadratic(held.matrix, right_side, problem.penalty[columns])
-    new[columns] = quadratic.minimise(start, INNER_SHARE * tol * 2 * float(np.sqrt(point.smooth)))
+    new[columns] = quadratic.minimise(start, target)
     new[d:] -= point.slope[d:] / 2  # columns are centred: the intercept's best value stands alone
     return new
 

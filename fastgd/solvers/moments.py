@@ -296,10 +296,12 @@ class NormalEquations:
         return -self.scale * step, -intercept / 2, gain
 
 
-def geometry_of(moments: SecondMoments, *, fit_intercept: bool, l2: float, dtype: np.dtype) -> Geometry:
+def geometry_of(
+    moments: SecondMoments, *, fit_intercept: bool, l2: float, dtype: np.dtype, l1: float = 0.0
+) -> Geometry:
     """Lengths and means of the columns, without a pass."""
     gram = moments.gram
-    return Geometry(moments.shift, gram[-1], gram.diagonal(), fit_intercept=fit_intercept, l2=l2, dtype=dtype)
+    return Geometry(moments.shift, gram[-1], gram.diagonal(), fit_intercept=fit_intercept, l2=l2, dtype=dtype, l1=l1)
 
 
 def nothing(d: int) -> float:
