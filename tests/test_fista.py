@@ -292,6 +292,33 @@ def test_history_starts_at_the_start_and_never_rises():
     assert r.history["grad_norm"][-1] < 1e-6 * r.history["grad_norm"][0]
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_few_columns_take_a_pass_for_their_products_and_one_for_the_certificate(monkeypatch, dtype, fit_intercept, l2):
+    X, y = data(800, 100, 1, means=3.0, dtype=dtype)
+    l1 = 0.02 * l1_max(X, y)
+    options = {"l1": l1, "l2": l2, "fit_intercept": fit_intercept, "sample_weight": weights(800)}
+    r = fit(X, y, **options)
+    assert (r.n_iter, r.n_passes) == (1, 2 if dtype == np.float64 else 3)   # one in double
+    monkeypatch.setattr(fista, "narrow", lambda objective: False)
+    other = fit(X, y, **options)
+    assert other.n_passes > r.n_passes
+    eps = float(np.finfo(dtype).eps)
+    assert r.loss == pytest.approx(other.loss, rel=16 * eps)
+    np.testing.assert_allclose(r.coef, other.coef, rtol=1e3 * eps, atol=1e3 * eps)
+    assert r.gap_bound <= max(2 * other.gap_bound, 16 * eps * r.loss)
+    assert r.history["loss"][0] == pytest.approx(other.history["loss"][0], rel=16 * eps)
+
+
+def test_zeros_that_are_the_optimum_are_certified_by_a_pass():
+    X, y = data(800, 10, 1)
+    X, y = X - X.mean(axis=0), y - y.mean()
+    r = fit(X, y, l1=2 * l1_max(X, y))
+    assert (r.n_iter, r.n_passes) == (0, 2) and r.converged
+    np.testing.assert_array_equal(r.coef, 0.0)
+
+
 def test_products_that_are_dear_are_made_after_a_trial_of_steps(monkeypatch):
     X, y = PROBLEMS["wide"]
     l1 = 0.01 * l1_max(X, y)

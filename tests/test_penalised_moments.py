@@ -8,9 +8,9 @@ from test_fista import PROBLEMS, data, dense, exact_loss, l1_max, parts, peer, p
 
 import fastgd as fg
 from fastgd.solvers._duality import gap_of_moments
-from fastgd.solvers._penalised_moments import ColumnsOfMoments, ProblemOfMoments
+from fastgd.solvers._penalised_moments import ProblemOfMoments
 from fastgd.solvers._scaling import Coordinates
-from fastgd.solvers._working_set import WorkingSet
+from fastgd.solvers._working_set import ColumnsOfMoments, WorkingSet
 from fastgd.solvers.moments import geometry_of, loss_and_grad
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "descent_seconds",
     "moments_bytes",
     "moments_seconds",
+    "narrow",
     "pass_seconds",
     "worth_a_trial",
 ]
@@ -43,6 +44,9 @@ FLOPS = {np.dtype(np.float32): 90e9, np.dtype(np.float64): 45e9}
 CLEAR_COLUMNS = 512
 CLEAR_ROWS_PER_COLUMN = 8
 CLEAR_FLOPS = 75e9
+#: Columns up to which, and rows for each of them from which on, a fit with l1 forms the products of all of them first.
+#: Of 20 and of 100 columns it takes 0.4 to 0.9 of the time that it takes without; of 400 it would take 0.6 to 2 of it.
+NARROW_COLUMNS, NARROW_ROWS_PER_COLUMN = 128, 8
 #: Time of the eigenvectors of a matrix of order d over that of d^3 such flops in float64.
 EIGEN = 7
 #: With no more rows than this, and fewer than columns, moments are those of the rows.
@@ -112,6 +116,16 @@ def clear(objective: MSE) -> bool:
     n, d = objective.X.shape
     wide = d > CLEAR_COLUMNS and n >= CLEAR_ROWS_PER_COLUMN * d
     return wide and objective.dtype == np.float64 and not isinstance(objective.X, CSR)
+
+
+def narrow(objective: MSE) -> bool:
+    """Whether a fit with l1 is sooner done with the products of all columns than with those of columns that enter.
+
+    To form them from those that enter takes a pass for the columns' lengths, one for the start, and one with a copy of
+    these columns each time; the moments take one for all, in place.
+    """
+    n, d = objective.X.shape
+    return d <= NARROW_COLUMNS and n >= NARROW_ROWS_PER_COLUMN * d and not isinstance(objective.X, CSR)
 
 
 def dual(n: int, d: int) -> bool:

@@ -25,8 +25,7 @@ from fastgd.solvers._certificate import Geometry, length, shortest
 from fastgd.solvers._duality import gap_of_moments
 from fastgd.solvers._interface import Outcome
 from fastgd.solvers._lasso import soft_threshold
-from fastgd.solvers._scaling import Coordinates
-from fastgd.solvers._working_set import Columns
+from fastgd.solvers._working_set import ColumnsOfMoments
 from fastgd.solvers.fista import (
     INNER_SHARE,
     Penalised,
@@ -98,30 +97,6 @@ class ProblemOfMoments(Penalised):
         lengths = np.sqrt(self.moments.gram.diagonal())
         total = float(lengths[:-2] @ np.abs(point.w[: self.n_features])) + float(lengths[-2])
         return self.geometry.eps * total * math.sqrt(self.n_features / self.geometry.weight)
-
-
-class ColumnsOfMoments(Columns):
-    """Columns whose products moments know.
-
-    Parameters
-    ----------
-    moments : SecondMoments
-    coordinates : Coordinates
-    """
-
-    def __init__(self, moments: SecondMoments, coordinates: Coordinates) -> None:
-        super().__init__(coordinates)
-        self.moments = moments
-
-    def products(self, columns: np.ndarray, old: int) -> np.ndarray:
-        """Those about the shift, moved to the means."""
-        gram, new = self.moments.gram, columns[old:]
-        step = self.moments.shift[columns] - self.coordinates.geometry.means[columns]
-        sums = gram[-1, columns]
-        cross: np.ndarray = gram[columns[:, None], new]
-        cross += np.multiply.outer(step, sums[old:] + gram[-1, -1] * step[old:])
-        cross += np.multiply.outer(sums, step[old:])
-        return cross
 
 
 def solve(

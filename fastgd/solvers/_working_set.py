@@ -7,10 +7,10 @@ import numpy as np
 from fastgd._csr import CSR
 from fastgd._rows import RowBlock
 from fastgd._sparse import SparseBlock
-from fastgd.objective import MSE
+from fastgd.objective import MSE, SecondMoments
 from fastgd.solvers._scaling import Coordinates
 
-__all__ = ["Columns", "WorkingSet"]
+__all__ = ["Columns", "ColumnsOfMoments", "WorkingSet"]
 
 #: Numbers in a buffer of rows; of sparse rows, entries that are looked at and pairs that are multiplied at once.
 PANEL = 1 << 18
@@ -78,6 +78,32 @@ class WorkingSet(Columns):
                     add_sparse(rows, columns, cross)
         if isinstance(self.objective.X, CSR):
             cross -= geometry.weight * np.outer(means, means[old:])
+        return cross
+
+
+class ColumnsOfMoments(Columns):
+    """Columns whose products moments know.
+
+    Parameters
+    ----------
+    moments : SecondMoments
+    coordinates : Coordinates
+    """
+
+    FIXED = frozenset({"moments", "coordinates"})
+
+    def __init__(self, moments: SecondMoments, coordinates: Coordinates) -> None:
+        super().__init__(coordinates)
+        self.moments = moments
+
+    def products(self, columns: np.ndarray, old: int) -> np.ndarray:
+        """Those about the shift, moved to the means."""
+        gram, new = self.moments.gram, columns[old:]
+        step = self.moments.shift[columns] - self.coordinates.geometry.means[columns]
+        sums = gram[-1, columns]
+        cross: np.ndarray = gram[columns[:, None], new]
+        cross += np.multiply.outer(step, sums[old:] + gram[-1, -1] * step[old:])
+        cross += np.multiply.outer(sums, step[old:])
         return cross
 
 

@@ -18,6 +18,10 @@ as many as are in use; forms their products; minimises F over them by the same s
 and makes one pass over X, which gives the exact gradient by all columns: the certificate, and what the next iteration
 starts from, so that neither the rounding of the products nor columns left out stay in the result. Where many columns
 want to enter at the start, some accelerated steps over all of them, which are iterations too, tell which ones will.
+
+Where columns are few beside the rows, one pass forms the second moments, which hold the products of all columns and the
+gradient at zeros (the covariance updates of Friedman, Hastie and Tibshirani, J. Stat. Softw. 33, 2010, section 2.2);
+one pass more then gives the certificate, and corrects what the moments' rounding has left, if it is too much.
 """
 
 from __future__ import annotations
@@ -27,13 +31,15 @@ from itertools import count
 
 import numpy as np
 
-from fastgd.objective import MSE
+from fastgd.objective import MSE, SecondMoments
 from fastgd.solvers._certificate import Geometry
+from fastgd.solvers._costs import narrow
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._lasso import PenalisedQuadratic, soft_threshold
 from fastgd.solvers._monitor import Monitor
 from fastgd.solvers._scaling import Coordinates
-from fastgd.solvers._working_set import Columns, WorkingSet
+from fastgd.solvers._working_set import Columns, ColumnsOfMoments, WorkingSet
+from fastgd.solvers.moments import gathered, geometry_of, loss_and_grad
 
 __all__ = ["USES", "solve"]
 
@@ -54,6 +60,8 @@ MOST_BYTES = 1 << 29
 CHEAP_BYTES = 1 << 24
 PRODUCTS_SHARE = 8
 TRIAL_STEPS = 100
+#: Of `tol`, or the level of rounding, the multiple above which a start at zeros is not the end, and needs no pass.
+FAR_FROM_END = 100
 #: Of what `tol` allows, what the minimum over a working set may leave.
 INNER_SHARE = 0.01
 #: Of the largest eigenvalue, found from below and to this share: what a step is cautious by.
@@ -111,7 +119,10 @@ class Penalised:
 
     def at(self, w: np.ndarray) -> Point:
         """F and its gradient at w."""
-        smooth, grad = self.smooth(w)
+        return self.known(w, *self.smooth(w))
+
+    def known(self, w: np.ndarray, smooth: float, grad: np.ndarray) -> Point:
+        """The same, given its smooth part and the gradient of that."""
         loss = smooth + self.l1 * float(np.abs(w[: self.n_features]).sum())
         return Point(w, smooth, loss, grad, self.coordinates.standardised(w), self.coordinates.gradient(grad))
 
@@ -148,12 +159,14 @@ class Problem(Penalised):
 
 def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
     """Minimise F over working sets, or by steps over all columns."""
+    at_once = options.l1 > 0 and options.tol > 0 and monitor.plain
+    moments = gathered_at_once(objective, monitor) if at_once and narrow(objective) else None
     problem = Problem(objective, Standardised(monitor.geometry), options.l1)
     w = options.w0.copy()
     w[: problem.n_features][problem.coordinates.scale == 0] = 0.0   # of columns that do not vary
-    end = problem.at(w)
-    if options.l1 > 0 and options.tol > 0 and monitor.plain:
-        end, reason = by_working_sets(problem, end, options.tol, monitor)
+    end = problem.at(w) if moments is None else start(problem, moments, w, options.tol)
+    if at_once:
+        end, reason = by_working_sets(problem, end, options.tol, monitor, moments)
     elif not (reason := monitor.see(end.w, end.loss, end.grad)):
         end, reason = by_steps(problem, end, options.tol, monitor)
     return monitor.outcome(end.w, end.loss, reason, grad=end.grad)
@@ -162,9 +175,38 @@ def solve(objective: MSE, options: Options, monitor: Monitor) -> Outcome:
 # ---- working sets ----------------------------------------------------------------------------------------------------
 
 
-def by_working_sets(problem: Problem, point: Point, tol: float, monitor: Monitor) -> tuple[Point, str]:
-    """Minimise over the columns that matter; each iteration ends with a pass over X."""
-    held = WorkingSet(problem.objective, problem.coordinates)
+def gathered_at_once(objective: MSE, monitor: Monitor) -> SecondMoments:
+    """The second moments, in one pass, and from them the geometry."""
+    monitor.extra_passes += 1
+    moments = gathered(objective, np.dtype(np.float64))
+    monitor.geometry = geometry_of(
+        moments, fit_intercept=objective.fit_intercept, l2=objective.l2, dtype=objective.dtype, l1=monitor.l1
+    )
+    return moments
+
+
+def start(problem: Problem, moments: SecondMoments, w: np.ndarray, tol: float) -> Point:
+    """The first point: at zeros without a pass, unless they may be the end."""
+    if not w.any():
+        geometry = problem.coordinates.geometry
+        point = problem.known(w, *loss_and_grad(moments, w, geometry.fit_intercept, geometry.l2))
+        optimality, noise = geometry.measure(w, point.loss, point.grad)
+        if optimality > FAR_FROM_END * max(tol, noise):
+            return point
+    return problem.at(w)
+
+
+def by_working_sets(
+    problem: Problem, point: Point, tol: float, monitor: Monitor, moments: SecondMoments | None = None
+) -> tuple[Point, str]:
+    """Minimise over the columns that matter; each iteration ends with a pass over X.
+
+    Given second moments, over all columns, whose products these hold.
+    """
+    held: Columns = WorkingSet(problem.objective, problem.coordinates)
+    if moments is not None:
+        held = ColumnsOfMoments(moments, problem.coordinates)
+        held.extend(np.flatnonzero(problem.coordinates.scale))
     least, stalls, most = np.inf, 0, len(problem.objective.X) // ROWS_PER_COLUMN
     costly = max(CHEAP_BYTES, problem.objective.X.nbytes // PRODUCTS_SHARE)
     scout = Scout(problem)
