@@ -46,8 +46,8 @@ def interrupted_fit(tmp_path, monkeypatch):
         path = tmp_path / f"{next(turns)}.ckpt"
         written = count(1)
 
-        def dying(self, *arguments):
-            write(self, *arguments)
+        def dying(self, *arguments, **options):
+            write(self, *arguments, **options)
             if next(written) == after:
                 raise Killed
 
