@@ -79,7 +79,6 @@ class Projection:
             float(np.sum(np.abs(w * np.asarray(leaf, np.float64))))
             for w, leaf in zip(self.weights, leaves_of(results), strict=True)
         )
-
         self.total_weight = sum(float(np.sum(np.abs(w))) for w in self.weights)
 
     def __call__(self, x: Any) -> Any:

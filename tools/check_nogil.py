@@ -19,6 +19,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,6 +181,14 @@ def check(source: Path, settings: dict[str, object], include: Path = ROOT) -> tu
     return count, [Finding(line, why, calls[line]) for line, why in sorted(lines.items()) if calls[line]]
 
 
+def check_all(sources: list[Path], settings: dict[str, object]) -> list[tuple[int, list[Finding]]]:
+    """`check` of each file, several at a time on as many cores."""
+    if len(sources) == 1:
+        return [check(sources[0], settings)]
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(partial(check, settings=settings), sources))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, help="by default every src/**/*.pyx")
@@ -187,8 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     files = options.files or sorted((ROOT / "src").rglob("*.pyx"))
     settings = directives(options.setup)
     loops = bad = 0
-    for source in files:
-        count, findings = check(source, settings)
+    for source, (count, findings) in zip(files, check_all(files, settings), strict=True):
         loops += count
         bad += len(findings)
         text = source.read_text().splitlines()

@@ -149,10 +149,6 @@ cdef inline bint by_columns(const Rows *rows, lane lane_like) noexcept nogil:
     return rows.d <= FEW or (rows.d == rows.x_row == EIGHT and lane is float)
 
 
-cdef inline Py_ssize_t rounded_up(Py_ssize_t size, Py_ssize_t unit) noexcept nogil:
-    return (size + unit - 1) // unit * unit
-
-
 cdef inline Py_ssize_t gram_bytes(const Rows *rows, lane lane_like) noexcept nogil:
     """Scratch that `gram` needs."""
     cdef Py_ssize_t lanes = VECTOR // <Py_ssize_t> sizeof(lane), strips = (rows.d + lanes - 1) // lanes
