@@ -20,7 +20,7 @@ from fastgd._progress import bar
 from fastgd._recorder import Recorder
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
-from fastgd.result import FitResult, side_by_side
+from fastgd.result import FitResult, counted, side_by_side
 from fastgd.solvers import SOLVERS, Choice, choose
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import History, Iterate, Monitor
@@ -282,10 +282,7 @@ def fit_target(
     options = dataclasses.replace(options, trial=True) if choice.trial else options
     logger.debug("solver %s: %s", choice.solver, choice.reason)
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
-    logger.info(
-        "%s: %s; %d iterations, %d passes over X, loss %.6g, optimality %.3g",
-        choice.solver, outcome.stop_reason, outcome.n_iter, outcome.n_passes, outcome.loss, outcome.optimality,
-    )  # fmt: skip
+    tell(choice, outcome)
     complaint = ""
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         complaint = (
@@ -294,6 +291,16 @@ def fit_target(
         )
     columns = objective.n_features, objective.dtype, names
     return as_result(outcome, choice, monitor.history, columns, asked), complaint
+
+
+def tell(choice: Choice, outcome: Outcome) -> None:
+    """Tell who listens to the logger how a fit ended."""
+    if logger.isEnabledFor(logging.INFO):
+        counts = f"{counted(outcome.n_iter, 'iteration')}, {counted(outcome.n_passes, 'pass')} over X"
+        logger.info(
+            "%s: %s; %s, loss %.6g, optimality %.3g",
+            choice.solver, outcome.stop_reason, counts, outcome.loss, outcome.optimality,
+        )  # fmt: skip
 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
@@ -449,5 +456,6 @@ class Moments(SecondMoments):
             n_passes=0,
         )
         choice = Choice("moments", "of moments alone")
+        tell(choice, outcome)
         columns = self.n_features, np.dtype(np.float64), None
         return as_result(outcome, choice, history, columns, {"l2": l2, "fit_intercept": fit_intercept})

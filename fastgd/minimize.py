@@ -18,6 +18,7 @@ from fastgd._line_search import Along, Stuck
 from fastgd._progress import Show, bar
 from fastgd._sympy import as_function, is_sympy
 from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
+from fastgd.result import counted
 from fastgd.solvers._monitor import BLOW_UP, History
 
 __all__ = ["MinimizeResult", "minimize"]
@@ -229,10 +230,10 @@ def minimize(
         point, end = descend(function, name, settings, watch)
     if jac is None or jac is False:
         end = watch.traced(point) or end
-    logger.info(
-        "minimize by %s: %s; %d iterations, %d values, %d gradients, loss %.6g",
-        name, end.message, watch.nit, function.nfev, function.njev, point.loss,
-    )  # fmt: skip
+    if logger.isEnabledFor(logging.INFO):
+        calls = f"{counted(function.nfev, 'value')}, {counted(function.njev, 'gradient')}"
+        counts = f"{counted(watch.nit, 'iteration')}, {calls}"
+        logger.info("minimize by %s: %s; %s, loss %.6g", name, end.message, counts, point.loss)
     result = MinimizeResult(
         x=parameters.returned(point.x),
         fun=point.loss,

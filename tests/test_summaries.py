@@ -267,6 +267,7 @@ def test_fits_at_the_same_time_have_a_line_each():
     assert Common.lines is None
 
 
+@pytest.mark.filterwarnings("ignore::fastgd.ConvergenceWarning")
 @pytest.mark.parametrize("solver", ["moments", "cg", "gd", "fista", "sgd", "saga"])
 def test_a_bar_changes_nothing_of_a_fit(solver, screen):
     """Iterates that are found at once, as nobody needs to see each, still are."""
@@ -320,9 +321,16 @@ def test_the_logger_tells_the_choice_and_the_end(caplog):
     choice, end, *others = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert choice == ("DEBUG", f"solver moments: {r.choice}")
     assert end[0] == "INFO"
-    assert end[1].startswith(f"moments: {r.stop_reason}; {r.n_iter} iterations, {r.n_passes} passes over X, loss ")
+    assert end[1].startswith(f"moments: {r.stop_reason}; 1 iteration, {r.n_passes} passes over X, loss ")
     assert [level for level, _ in others] == ["DEBUG", "INFO"] * 2      # of each target
     assert others[0][1] == "solver gd: asked for"
+
+
+def test_the_logger_tells_how_a_fit_of_moments_ended(caplog):
+    with caplog.at_level(logging.INFO, "fastgd"):
+        fg.Moments(3).update(*data()).fit()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("moments: solved exactly from the second moments; 1 iteration, 0 passes over")
 
 
 def test_the_logger_tells_how_a_descent_of_any_function_ended(caplog):
