@@ -63,9 +63,7 @@ class Lines(Progress):
             self.notebook.show(self.tasks)
 
     def end(self, task: TaskID) -> None:
-        """Take a line away, after it has been shown as it was in the end."""
-        if self.notebook is None:
-            self.refresh()
+        """Take a line away, where others stay."""
         self.remove_task(task)
 
     def get_renderables(self) -> Iterable[RenderableType]:

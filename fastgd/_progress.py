@@ -40,8 +40,7 @@ def bar(progress: bool, max_iter: int, measure: str = "optimality") -> Iterator[
         import rich  # noqa: F401
     except ImportError:
         raise ImportError("progress=True needs rich: pip install 'fastgd[cli]'") from None
-    with common_lines() as lines:
-        task = lines.begin(max_iter, measure)
+    with line_for(max_iter, measure) as (lines, task):
         starts, shown_at = 0, 0.0
 
         def show(iteration: int, loss: float, value: float) -> None:
@@ -55,10 +54,7 @@ def bar(progress: bool, max_iter: int, measure: str = "optimality") -> Iterator[
                 shown_at = now
                 lines.show(task, iteration, loss, value)
 
-        try:
-            yield show
-        finally:
-            lines.end(task)
+        yield show
 
 
 class Common:
@@ -70,21 +66,24 @@ class Common:
 
 
 @contextmanager
-def common_lines() -> Iterator[Lines]:
-    """The lines on the screen, which are there as long as anybody needs them."""
+def line_for(max_iter: int, measure: str) -> Iterator[tuple[Lines, Any]]:
+    """The lines on the screen, which are there as long as a fit has one, and which of them is this fit's."""
     from fastgd._bar import Lines
 
     with Common.lock:
-        if Common.lines is None:
-            Common.lines = Lines()
-            Common.lines.start()
+        if (lines := Common.lines) is None:
+            lines = Lines()
+            lines.start()
+            Common.lines = lines
         Common.fits += 1
-        lines = Common.lines
+        task = lines.begin(max_iter, measure)
     try:
-        yield lines
+        yield lines, task
     finally:
         with Common.lock:
             Common.fits -= 1
-            if Common.fits == 0:
+            if Common.fits:
+                lines.end(task)
+            else:
                 Common.lines = None
                 lines.stop()

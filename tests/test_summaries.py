@@ -240,12 +240,12 @@ def test_a_bar_begins_anew_with_each_target(screen):
 
 @pytest.mark.parametrize("end", [None, KeyError, KeyboardInterrupt])
 def test_a_bar_leaves_nothing_behind(end, screen):
-    """The last that is written wipes the line and shows the cursor."""
+    """The last that is written shows the cursor, goes up to the line and wipes it."""
     with contextlib.suppress(KeyError, KeyboardInterrupt), bar(True, 10) as show:
         show(0, 1.0, 0.1)
         if end is not None:
             raise end
-    assert screen.getvalue().endswith("\r\x1b[2K\x1b[?25h\r")
+    assert screen.getvalue().endswith("\n\x1b[?25h\r\x1b[1A\x1b[2K")
     assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == 1
     assert Common.lines is None
     assert Common.fits == 0
