@@ -16,11 +16,11 @@ from fastgd import _validation as validate
 from fastgd._checkpoint import checkpoint_of
 from fastgd._files import AnyPath
 from fastgd._held_out import HeldOut
-from fastgd._progress import watched
+from fastgd._progress import bar
 from fastgd._recorder import Recorder
 from fastgd.errors import ConvergenceWarning
 from fastgd.objective import MSE, ROUNDING, SecondMoments
-from fastgd.result import FitResult, side_by_side
+from fastgd.result import FitResult, counted, side_by_side
 from fastgd.solvers import SOLVERS, Choice, _penalised_moments, choose
 from fastgd.solvers._interface import Options, Outcome
 from fastgd.solvers._monitor import History, Iterate, Monitor
@@ -142,10 +142,12 @@ def fit(
         Iterations without a lower validation loss after which the fit ends.
     callback : callable, optional
         Called with an `Iterate` at the start and after each iteration, of one target after the other; a true result, or
-        StopIteration, ends the fit of that target. For it, a validation set or a bar, iterates are made one by one,
-        which "gd", "cg" and "fista" else need not do.
+        StopIteration, ends the fit of that target. For it or a validation set, iterates are made one by one, which
+        "gd", "cg" and "fista" else need not do.
     progress : bool, default False
-        Show a bar with iteration, loss, optimality and the time left; needs rich, the extra ``cli``.
+        Show a bar with iteration, loss, optimality and the time left, on stderr if that is a terminal, or in a
+        notebook; needs rich, the extra ``cli``. It changes nothing of the fit, and where many iterates are found at
+        once it jumps.
     checkpoint : str or path-like, optional
         A file that holds the state of a long fit, and in the end its result, so that a fit that was interrupted, killed
         or lost its machine goes on; needs safetensors, the extra ``io``. It is replaced as a whole: a kill at any
@@ -215,6 +217,8 @@ def fit(
     given["max_iter"] = validate.as_positive_integer(max_iter, "max_iter")
     tol = None if tol is None else validate.as_number(tol, "tol", least=0)
     patience = validate.as_positive_integer(patience, "patience")
+    if callback is not None and not callable(callback):
+        raise TypeError(f"callback must be a function of an Iterate, or None, got {callback!r}")
     every, resume = validate.as_number(every, "every", least=0), validate.as_flag(resume, "resume")
     names = validate.column_names(X)
     X = validate.as_matrix(X)
@@ -231,14 +235,13 @@ def fit(
     asked |= {"l2": l2, "fit_intercept": bool(fit_intercept), "keep_path": bool(keep_path)}
     keeper = None
     if checkpoint is not None or resume:
-        watches = callback is not None or validate.as_flag(progress, "progress")
-        facts = asked | {"callback or progress": watches}
+        facts = asked | {"callback": callback is not None}
         data = {"X": X, "y": y, "w0": starts, "sample_weight": sample_weight, "X_val": X_val, "y_val": y_val}
         keeper = checkpoint_of(checkpoint, every, resume, facts, data)
     fitted = [] if keeper is None else list(keeper.finished)
     given["shared"] = None if columns is None else {}
-    with watched(callback, validate.as_flag(progress, "progress"), given["max_iter"]) as seen:
-        recorder = Recorder(seen) if keep_path else None
+    with bar(validate.as_flag(progress, "progress"), given["max_iter"]) as show:
+        recorder = Recorder(callback) if keep_path else None
         for place in range(len(fitted), len(starts)):
             target = y if columns is None else columns[place]
             objective = MSE(X, target, sample_weight, fit_intercept, l2, n_threads)
@@ -252,7 +255,8 @@ def fit(
                 l1=options.l1,
                 val_loss=None if held_out is None else partial(held_out.loss, place),
                 patience=patience,
-                callback=recorder or seen,
+                callback=recorder or callback,
+                bar=show,
                 keeper=keeper,
             )
             result, complaint = fit_target(objective, solver, options, monitor, names, asked)
@@ -282,10 +286,7 @@ def fit_target(
     options = dataclasses.replace(options, trial=True) if choice.trial else options
     logger.debug("solver %s: %s", choice.solver, choice.reason)
     outcome = SOLVERS[choice.solver].solve(objective, options, monitor)
-    logger.info(
-        "%s: %s; %d iterations, %d passes over X, loss %.6g, optimality %.3g",
-        choice.solver, outcome.stop_reason, outcome.n_iter, outcome.n_passes, outcome.loss, outcome.optimality,
-    )  # fmt: skip
+    tell(choice, outcome)
     complaint = ""
     if not outcome.converged and options.tol > 0 and not monitor.ended_by_choice:
         complaint = (
@@ -294,6 +295,16 @@ def fit_target(
         )
     columns = objective.n_features, objective.dtype, names
     return as_result(outcome, choice, monitor.history, columns, asked), complaint
+
+
+def tell(choice: Choice, outcome: Outcome) -> None:
+    """Tell who listens to the logger how a fit ended."""
+    if logger.isEnabledFor(logging.INFO):
+        counts = f"{counted(outcome.n_iter, 'iteration')}, {counted(outcome.n_passes, 'pass')} over X"
+        logger.info(
+            "%s: %s; %s, loss %.6g, optimality %.3g",
+            choice.solver, outcome.stop_reason, counts, outcome.loss, outcome.optimality,
+        )  # fmt: skip
 
 
 def refuse_unused(solver: str, given: dict[str, Any]) -> None:
@@ -440,6 +451,7 @@ class Moments(SecondMoments):
         else:
             outcome = self._solved(l2, fit_intercept, history)
         choice = Choice("moments", "of moments alone")
+        tell(choice, outcome)
         columns = self.n_features, np.dtype(np.float64), None
         return as_result(outcome, choice, history, columns, {"l1": l1, "l2": l2, "fit_intercept": fit_intercept})
 

@@ -15,9 +15,10 @@ from fastgd import _validation as validate
 from fastgd._descents import DESCENTS, Settings
 from fastgd._function import Function, Parameters, Point, derived, in_short
 from fastgd._line_search import Along, Stuck
-from fastgd._progress import watched
+from fastgd._progress import Show, bar
 from fastgd._sympy import as_function, is_sympy
 from fastgd.errors import ConvergenceWarning, DivergenceError, NonFiniteError
+from fastgd.result import counted
 from fastgd.solvers._monitor import BLOW_UP, History
 
 __all__ = ["MinimizeResult", "minimize"]
@@ -53,14 +54,6 @@ class End(NamedTuple):
 
     status: int
     message: str
-
-
-class Step(NamedTuple):
-    """What the bar shows."""
-
-    iteration: int
-    loss: float
-    optimality: float
 
 
 class MinimizeResult(dict[str, Any]):
@@ -232,15 +225,15 @@ def minimize(
     function = function_of(f, jac, args if isinstance(args, tuple) else (args,), parameters)
     name = AUTO if method == "auto" else method
     limit = given["maxiter"] = validate.as_positive_integer(given["maxiter"], "maxiter")
-    with watched(None, validate.as_flag(progress, "progress"), limit, "gradient") as bar:
-        watch = Watch(function, given, settings.lr, shown_to(callback, parameters), bar)
+    with bar(validate.as_flag(progress, "progress"), limit, "gradient") as show:
+        watch = Watch(function, given, settings.lr, shown_to(callback, parameters), show)
         point, end = descend(function, name, settings, watch)
     if jac is None or jac is False:
         end = watch.traced(point) or end
-    logger.info(
-        "minimize by %s: %s; %d iterations, %d values, %d gradients, loss %.6g",
-        name, end.message, watch.nit, function.nfev, function.njev, point.loss,
-    )  # fmt: skip
+    if logger.isEnabledFor(logging.INFO):
+        calls = f"{counted(function.nfev, 'value')}, {counted(function.njev, 'gradient')}"
+        counts = f"{counted(watch.nit, 'iteration')}, {calls}"
+        logger.info("minimize by %s: %s; %s, loss %.6g", name, end.message, counts, point.loss)
     result = MinimizeResult(
         x=parameters.returned(point.x),
         fun=point.loss,
@@ -369,7 +362,7 @@ class Watch:
         given: dict[str, Any],
         lr: float | None,
         callback: Callable[[Point, int], Any] | None,
-        bar: Callable[[Any], Any] | None,
+        bar: Show | None,
     ) -> None:
         self.function, self.lr, self.callback, self.bar = function, lr, callback, bar
         tol, maxfun = given["tol"], given["maxfun"]
@@ -404,7 +397,7 @@ class Watch:
         self.measure = float(np.abs(point.grad).max())
         rounding = self._is_rounding(point)
         if self.bar is not None:
-            self.bar(Step(self.nit, point.loss, self.measure))
+            self.bar(self.nit, point.loss, self.measure)
         called = self._called(point)
         return self._converged() or called or rounding or self._exhausted()
 

@@ -367,7 +367,7 @@ BASE = {"solver": "gd", "lr": 1e-3, "max_iter": 6, "tol": 0, "callback": watchin
         ({"momentum": 0.5}, "the option momentum was 0.0 there, and is 0.5"),
         ({"patience": 3}, "the option patience was 10 there, and is 3"),
         ({"solver": "cg", "lr": "auto"}, "the option lr was|the option solver was 'gd' there, and is 'cg'"),
-        ({"callback": None}, "the option callback or progress was True there, and is False"),
+        ({"callback": None}, "the option callback was True there, and is False"),
         ({"w0": np.ones(4)}, r"w0 was 'float64 of shape \(1, 5\) and strides .* with checksum \w+' there, and is"),
         ({"sample_weight": np.ones(60)}, "sample_weight was None there, and is 'float64 of shape"),
         ({"X_val": X, "y_val": y}, "X_val was None there, and is 'float64 of shape"),

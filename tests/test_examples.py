@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import fastgd as fg
 
@@ -27,6 +31,42 @@ def run(*arguments: str | Path, cwd: Path, path: Path | None = None) -> str:
     )
     assert done.returncode == 0, f"{' '.join(map(str, arguments))} failed:\n{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+# ---- flights.py ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("linear_seconds", [0.03, 0.44, 2.2, 40.0])
+def test_no_label_of_the_demos_picture_meets_a_curve(linear_seconds: float, tmp_path: Path, monkeypatch: Any) -> None:
+    """On machines of any speed: all words stand in the legend, above the loss at the start."""
+    demo = runpy.run_path(str(EXAMPLES / "flights.py"))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path: drawn.append(figure))
+    optimum, seconds = 311.0, 0.1 + np.linspace(0, 2, 522)
+    losses = optimum + 1700 * np.exp(-np.arange(522) / 20)
+    rows = [
+        demo["Row"](method, optimum + above, 0.9, 0.9, taken)
+        for method, above, taken in (
+            ("fastgd.fit(X, y)", 0.0, 0.025),
+            ("scikit-learn LinearRegression", 0.0, linear_seconds),
+            ("scikit-learn SGDRegressor", 0.16, 2.9),
+            ("fastgd gd, step by step", losses[-1] - optimum, seconds[-1]),
+        )
+    ]
+    exact = SimpleNamespace(history={"loss": losses[:1]})
+    descent = SimpleNamespace(history={"loss": losses, "seconds": seconds}, n_iter=521)
+    split = SimpleNamespace(X=np.zeros((9, 3)), y=np.zeros(9))
+    demo["draw"](split, rows, exact, descent, "here", tmp_path / "flights.png")
+    (axes,) = drawn[0].axes
+    drawn[0].canvas.draw()
+    assert not axes.texts
+    lowest = axes.get_legend().get_window_extent().y0
+    heights = [axes.transData.transform(line.get_xydata())[:, 1].max() for line in axes.lines if len(line.get_xdata())]
+    assert len(heights) == 7
+    assert max(heights) < lowest
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[0] == "fastgd.fit(X, y): 0.025 s, the optimum, certified"
+    assert texts[2] == "scikit-learn SGDRegressor: 2.9 s, 0.16 above the optimum"
 
 
 # ---- training_loop.py ------------------------------------------------------------------------------------------------

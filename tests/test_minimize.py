@@ -662,14 +662,14 @@ def test_a_keyboard_interrupt_comes_through_and_takes_the_bar_away(monkeypatch, 
 
     with pytest.raises(KeyboardInterrupt):
         fg.minimize(rosenbrock, [-1.2, 1.0], callback=interrupt, progress=True)
-    assert "\x1b[?25h" in capsys.readouterr().out       # the cursor is back
+    assert "\x1b[?25h" in capsys.readouterr().err       # the cursor is back
     assert fg.minimize(rosenbrock, [-1.2, 1.0]).success
 
 
 def test_a_bar_shows_iteration_loss_and_gradient(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
     fg.minimize(rosenbrock, [-1.2, 1.0], progress=True)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert re.search(r"iteration \d+ .*loss .*, gradient ", text)
 
 

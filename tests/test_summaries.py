@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import pickle
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import rich.progress
 from rich.console import Console
 from scipy import sparse
 
 import fastgd as fg
-from fastgd._progress import PAUSE, watched
+from fastgd._progress import PAUSE, Common, bar
 from fastgd._summary import as_html, as_text, figures, lines_of
-from fastgd.solvers._monitor import Iterate
 
 
 def data(n=50, d=3):
@@ -186,36 +187,120 @@ def test_values_of_several_lines_stay_in_their_column():
 
 @pytest.fixture
 def screen(monkeypatch):
-    """What bars write, on a terminal of which nothing else is known."""
+    """What bars write, on a terminal of 80 columns."""
+    return terminal(monkeypatch, 80)
+
+
+def terminal(monkeypatch, width):
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=80, legacy_windows=False)
-    monkeypatch.setattr(rich.progress, "get_console", lambda: console)
+    console = Console(file=stream, force_terminal=True, width=width, legacy_windows=False)
+    monkeypatch.setattr("fastgd._bar.Console", lambda **given: console)
     return stream
 
 
-def iterate(number, loss):
-    return Iterate(number, np.zeros(1), 0.0, loss, loss / 10, None, 0.0)
+def plain(stream):
+    """What was written, without colours and the like: what stood on a line after each other, as lines."""
+    return re.sub(r"\x1b\[[\d;?]*\w", "", stream.getvalue()).replace("\r", "\n")
 
 
 def test_a_bar_tells_iteration_loss_optimality_and_the_time_left(screen, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("fastgd._progress.time.monotonic", lambda: now[0])
-    seen = []
-    with watched(seen.append, True, 1000) as show:
+    with bar(True, 1000) as show:
         for number, loss in enumerate([5.0, 4.0, 3.0]):
             now[0] += PAUSE
-            show(iterate(number, loss))
-    plain = re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
-    assert re.search(r"iteration 2 / 1,000 .*loss 3, optimality 3\.0e-01 ≤ \d:\d\d:\d\d left", plain)
-    assert [i.loss for i in seen] == [5.0, 4.0, 3.0]
+            show(number, loss, loss / 10)
+        Common.lines.refresh()
+    assert re.search(r"iteration 2 / 1,000 ─+ loss 3, optimality 3\.0e-01, ≤ \d+:\d\d left", plain(screen))
+
+
+@pytest.mark.parametrize("total", [100, 1_000_000])
+@pytest.mark.parametrize("width", [200, 80, 60, 40, 20])
+def test_a_bar_fits_into_terminals_of_any_width(total, width, monkeypatch):
+    """With columns to spare for the ^C of an interrupt, and the time left as long as there is room."""
+    stream = terminal(monkeypatch, width)
+    with bar(True, total) as show:
+        show(0, 41.571, 0.15)
+        Common.lines.refresh()
+    lines = [line.rstrip() for line in plain(stream).splitlines()]
+    assert max(map(len, lines)) <= width - 4
+    words = {20: ["0 %", "41.571"], 40: ["41.571", "≤ -:--"], 60: ["─", "loss 41.571", "1.5e-01", "≤ -:--"]}
+    known = words[max(narrower for narrower in words if narrower <= width)]
+    assert any(all(word in line for word in known) for line in lines)
 
 
 def test_a_bar_begins_anew_with_each_target(screen):
-    with watched(None, True, 10) as show:
+    with bar(True, 10) as show:
         for _ in range(3):
             for number in range(4):
-                show(iterate(number, 1.0))
-    assert "target 3: iteration 0 / 10" in re.sub(r"\x1b\[[\d;?]*\w", "", screen.getvalue())
+                show(number, 1.0, 0.1)
+        Common.lines.refresh()
+    assert "target 3: iteration 0 / 10" in plain(screen)
+
+
+@pytest.mark.parametrize("end", [None, KeyError, KeyboardInterrupt])
+def test_a_bar_leaves_nothing_behind(end, screen):
+    """The last that is written shows the cursor, goes up to the line and wipes it."""
+    with contextlib.suppress(KeyError, KeyboardInterrupt), bar(True, 10) as show:
+        show(0, 1.0, 0.1)
+        if end is not None:
+            raise end
+    assert screen.getvalue().endswith("\n\x1b[?25h\r\x1b[1A\x1b[2K")
+    assert screen.getvalue().count("\x1b[?25l") == screen.getvalue().count("\x1b[?25h") == 1
+    assert Common.lines is None
+    assert Common.fits == 0
+
+
+@pytest.mark.usefixtures("screen")
+def test_fits_at_the_same_time_have_a_line_each():
+    """In threads, and within the callback of another fit."""
+    with ThreadPoolExecutor(3) as pool:
+        losses = list(pool.map(lambda seed: fg.fit(*data(), solver="gd", progress=True).loss, range(9)))
+    assert len(set(losses)) == 1
+    seen = []
+
+    def within(_):
+        fg.fit(*data(), solver="gd", progress=True, callback=lambda inner: seen.append(len(Common.lines.tasks)))
+
+    fg.fit(*data(), solver="gd", max_iter=2, tol=0, progress=True, callback=within)
+    assert set(seen) == {2}
+    assert Common.lines is None
+
+
+@pytest.mark.filterwarnings("ignore::fastgd.ConvergenceWarning")
+@pytest.mark.parametrize("solver", ["moments", "cg", "gd", "fista", "sgd", "saga"])
+def test_a_bar_changes_nothing_of_a_fit(solver, screen):
+    """Iterates that are found at once, as nobody needs to see each, still are."""
+    X, y = data(400)
+    given = {"solver": solver, "max_iter": 3000} | ({"l1": 0.1} if solver in ("fista", "saga") else {})
+    one, other = fg.fit(X, y, **given), fg.fit(X, y, progress=True, **given)
+    np.testing.assert_array_equal(one.coef, other.coef)
+    np.testing.assert_array_equal(one.history["loss"], other.history["loss"])
+    assert (one.n_passes, one.stop_reason) == (other.n_passes, other.stop_reason)
+    assert screen.getvalue()
+
+
+def test_a_bar_of_a_notebook_needs_no_widgets_and_leaves_nothing(monkeypatch):
+    """What IPython is given: text in one place of the output, which is empty in the end."""
+    texts = []
+
+    def update(bundle, raw):
+        assert raw
+        texts.append(bundle["text/plain"])
+
+    def display(bundle, raw, display_id):
+        assert display_id
+        update(bundle, raw)
+        return SimpleNamespace(update=update)
+
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr("rich.console.get_ipython", lambda: shell, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=display))
+    with bar(True, 1000) as show:
+        show(0, 5.0, 0.1)
+    assert texts[0] == texts[-1] == ""
+    assert re.fullmatch(r"iteration 0 / 1,000 ─+ loss 5, optimality 1\.0e-01, ≤ -:-- left", texts[1])
 
 
 def test_nothing_is_printed_by_default(capfd):
@@ -236,9 +321,16 @@ def test_the_logger_tells_the_choice_and_the_end(caplog):
     choice, end, *others = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert choice == ("DEBUG", f"solver moments: {r.choice}")
     assert end[0] == "INFO"
-    assert end[1].startswith(f"moments: {r.stop_reason}; {r.n_iter} iterations, {r.n_passes} passes over X, loss ")
+    assert end[1].startswith(f"moments: {r.stop_reason}; 1 iteration, {r.n_passes} passes over X, loss ")
     assert [level for level, _ in others] == ["DEBUG", "INFO"] * 2      # of each target
     assert others[0][1] == "solver gd: asked for"
+
+
+def test_the_logger_tells_how_a_fit_of_moments_ended(caplog):
+    with caplog.at_level(logging.INFO, "fastgd"):
+        fg.Moments(3).update(*data()).fit()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("moments: solved exactly from the second moments; 1 iteration, 0 passes over")
 
 
 def test_the_logger_tells_how_a_descent_of_any_function_ended(caplog):

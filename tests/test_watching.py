@@ -205,7 +205,7 @@ def test_a_bar_shows_iteration_loss_and_optimality(solver, monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm")
     seen = []
     r = fit(solver, *data(), progress=True, callback=seen.append)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "iteration" in out
     assert "loss" in out
     assert "optimality" in out

@@ -170,13 +170,15 @@ class Monitor:
         Iterations without a lower validation loss after which the descent ends.
     callback : callable, optional
         Called with an `Iterate` after each; a true result or StopIteration ends the descent.
+    bar : callable, optional
+        Told iteration, loss and optimality of the iterates that are seen anyway.
     keeper : Keeper, optional
         Of the states of its loops, for a checkpoint.
     """
 
     FIXED = frozenset(
         {
-            "objective", "tol", "max_iter", "l1", "val_loss", "patience", "callback", "keeper", "history",
+            "objective", "tol", "max_iter", "l1", "val_loss", "patience", "callback", "bar", "keeper", "history",
             "extra_passes", "_geometry",
         }
     )
@@ -191,12 +193,13 @@ class Monitor:
         val_loss: Callable[[np.ndarray], float] | None = None,
         patience: int = 10,
         callback: Callable[[Iterate], Any] | None = None,
+        bar: Callable[[int, float, float], Any] | None = None,
         keeper: Keeper | None = None,
     ) -> None:
         self.keeper = keeper
         self.objective = objective
         self.tol, self.max_iter, self.l1 = tol, max_iter, l1
-        self.val_loss, self.patience, self.callback = val_loss, patience, callback
+        self.val_loss, self.patience, self.callback, self.bar = val_loss, patience, callback, bar
         self.history = History()
         self.extra_passes = 0   # over X, that the objective does not know of
         self.optimality = self.noise = float("nan")
@@ -285,6 +288,7 @@ class Monitor:
             why = f"the loss rose from {first:g} to {loss:g}"
             raise divergence(lr, max_lr, why, self.best_w, self.best_loss, self.rule)
         reason = self._measured(w, loss, grad)
+        self._tell(loss)
         early = self._early(w)
         self._chosen = self._called(w, loss) or early   # the callback sees the last iterate too
         return self._chosen or reason or self._exhausted()
@@ -308,6 +312,7 @@ class Monitor:
         history = self.history
         history.add(loss, grad)
         if self.plain and len(history.loss) == 1:
+            self._tell(loss)
             return ""
         self.optimality, self.noise = self.geometry.measure(w, loss, grad)
         return self._shown(w, loss)
@@ -320,11 +325,16 @@ class Monitor:
 
     def _shown(self, w: np.ndarray, loss: float) -> str:
         """Why the validation set or the callback end it, if they do."""
+        self._tell(loss)
         if self.plain:
             return ""
         early = self._early(w)
         self._chosen = self._called(w, loss) or early
         return self._chosen
+
+    def _tell(self, loss: float) -> None:
+        if self.bar is not None:
+            self.bar(self.n_iter, loss, self.optimality)
 
     def judge(self) -> None:
         """Say whether the last iterate has converged: also with tol = 0, if no gradient tells it from the optimum."""
