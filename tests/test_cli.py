@@ -136,9 +136,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of many batches, without many rows."""
-    monkeypatch.setattr(_tables, "TEXT_BYTES", 4096)
-    monkeypatch.setattr(_tables, "BATCH_BYTES", 4096)
-    monkeypatch.setattr(_tables, "LEAST_ROWS", 32)
+    monkeypatch.setattr("fastgd._text_table.TEXT_BYTES", 4096)
+    monkeypatch.setattr("fastgd._table.BATCH_BYTES", 4096)
+    monkeypatch.setattr("fastgd._table.LEAST_ROWS", 32)
     monkeypatch.setattr(_table_fit, "PANEL_BYTES", 10_000)
 
 
