@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastgd._tables import ColumnError, Table, as_numbers, as_texts
+from fastgd._columns import ColumnError, as_numbers, as_texts
+from fastgd._table import Table
 from fastgd._words import quoted
 from fastgd.result import FitResult
 

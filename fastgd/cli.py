@@ -40,8 +40,9 @@ from fastgd._output import (
     scores,
     write_csv,
 )
+from fastgd._table import Table
 from fastgd._table_fit import FROM_MOMENTS, TableFit, fit_gathered, gather, require_options
-from fastgd._tables import Table, open_table
+from fastgd._tables import open_table
 from fastgd.fit import STEP_RULES
 from fastgd.result import FitResult, counted
 from fastgd.solvers import SOLVERS
