@@ -17,12 +17,14 @@ from fastgd.objective import MSE, column_moments
 from fastgd.result import predict_dense, predict_sparse
 from fastgd.solvers._certificate import Geometry
 
-__all__ = ["Curves", "Order", "Stopping", "block_of", "mean_loss", "optimality", "train", "visits"]
+__all__ = ["Curves", "Order", "Stopping", "block_of", "expands", "mean_loss", "optimality", "train", "visits"]
 
 #: How many times as many visits as rows there may be, for the rows' weights to be visits.
 MOST_VISITS = 8
 #: Below this an adaptive step is not divided any more.
 LEAST_ADAPTIVE = 1e-6
+#: The greatest second derivatives of the losses, jumps of the first apart.
+CURVATURE = {"squared_error": 1.0, "huber": 1.0, "epsilon_insensitive": 0.0, "squared_epsilon_insensitive": 2.0}
 
 
 def block_of(X: np.ndarray | CSR, y: np.ndarray, s: np.ndarray | None) -> RowBlock | SparseBlock:
@@ -69,6 +71,21 @@ def ascending(keys: np.ndarray) -> np.ndarray:
     order = (places & mask).astype(np.intp)
     found = keys[order]
     return order if (found[1:] >= found[:-1]).all() else np.argsort(keys, kind="stable")
+
+
+def expands(X: np.ndarray, s: np.ndarray | None, loss: str, schedule: str, eta: float) -> bool:
+    """Whether updates can carry two descents apart that were near each other, and so make rounding grow.
+
+    An update by row x of weight s multiplies the difference of two descents by I - eta s loss'' z z^T, with z = (x, 1).
+    That leaves nothing longer than it was if eta s loss'' |z|^2 is from 0 to 2. Schedules with other steps than eta, or
+    shorter ones, are taken to expand.
+    """
+    if schedule in ("optimal", "pa1", "pa2"):
+        return True
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", X, X) + 1.0
+        steps = (eta * CURVATURE[loss]) * (squares if s is None else s * squares)
+    return bool(steps.max() > 2 or steps.min() < 0)
 
 
 class Order:
