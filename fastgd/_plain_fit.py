@@ -23,6 +23,8 @@ __all__ = ["Curves", "Order", "Stopping", "block_of", "expands", "mean_loss", "o
 MOST_VISITS = 8
 #: Below this an adaptive step is not divided any more.
 LEAST_ADAPTIVE = 1e-6
+#: Logarithm of a factor by which rounding may grow and still be nothing.
+MOST_GROWTH = np.log(1e4)
 #: The greatest second derivatives of the losses, jumps of the first apart.
 CURVATURE = {"squared_error": 1.0, "huber": 1.0, "epsilon_insensitive": 0.0, "squared_epsilon_insensitive": 2.0}
 
@@ -73,19 +75,31 @@ def ascending(keys: np.ndarray) -> np.ndarray:
     return order if (found[1:] >= found[:-1]).all() else np.argsort(keys, kind="stable")
 
 
-def expands(X: np.ndarray, s: np.ndarray | None, loss: str, schedule: str, eta: float) -> bool:
-    """Whether updates can carry two descents apart that were near each other, and so make rounding grow.
+def expands(X: np.ndarray, s: np.ndarray | None, loss: str, rate: tuple[str, float, float], t: float) -> bool:
+    """Whether updates from number t on may carry two descents far apart that were near each other: rounding grows too.
 
     An update by row x of weight s multiplies the difference of two descents by I - eta s loss'' z z^T, with z = (x, 1).
-    That leaves nothing longer than it was if eta s loss'' |z|^2 is from 0 to 2. Schedules with other steps than eta, or
-    shorter ones, are taken to expand.
+    That makes it longer, by the factor eta s loss'' |z|^2 - 1 at most, only if this is above 1, or s below 0.
+
+    Parameters
+    ----------
+    rate : tuple
+        The schedule, eta0 and power_t. The steps of some schedules, which are not known before, are taken to expand.
     """
+    schedule, eta, power_t = rate
     if schedule in ("optimal", "pa1", "pa2"):
         return True
-    with np.errstate(over="ignore"):
-        squares = np.einsum("ij,ij->i", X, X) + 1.0
-        steps = (eta * CURVATURE[loss]) * (squares if s is None else s * squares)
-    return bool(steps.max() > 2 or steps.min() < 0)
+    decay = power_t if schedule == "invscaling" else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = (np.einsum("ij,ij->i", X, X) + 1.0) * (eta * CURVATURE[loss])
+        reach = reach if s is None else reach * s
+        most = reach.max()
+        if reach.min() < 0 or most / (t + len(X)) ** decay > 2:     # and goes on to
+            return True
+        if most / t**decay <= 2:
+            return False
+        factors = reach / np.arange(t, t + len(X)) ** decay - 1
+    return bool(np.log(factors[factors > 1]).sum() > MOST_GROWTH)
 
 
 class Order:

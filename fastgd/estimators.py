@@ -724,7 +724,8 @@ class SGDRegressor(LinearRegressor):
     ) -> Descent:
         strict, intercept_step = False, SPARSE_INTERCEPT_STEP      # sparse rows are always taken in scikit-learn's way
         if not isinstance(X, CSR):
-            strict = not self.shuffle and expands(X, s, self.loss, self.learning_rate, self.eta0)
+            rate = self.learning_rate, self.eta0, self.power_t
+            strict = not self.shuffle and expands(X, s, self.loss, rate, self.t_)
             intercept_step = 1.0
         return Descent(
             *start, loss=self.loss, schedule=self.learning_rate, epsilon=self.epsilon, eta=self.eta0,
