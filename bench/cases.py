@@ -9,7 +9,7 @@ import functions
 import numpy as np
 from problems import Data
 
-__all__ = ["CASES", "UPDATES", "UPDATE_RATE", "Case"]
+__all__ = ["CASES", "ELASTIC_NET", "SGD_EPOCHS", "UPDATES", "UPDATE_RATE", "Case"]
 
 
 #: lr of update rules.
@@ -19,6 +19,12 @@ UPDATE_RATE = 1e-3
 UPDATES: dict[str, dict[str, float]] = {
     "SGD": {"momentum": 0.9}, "Adam": {}, "AdamW": {}, "Adagrad": {}, "RMSprop": {},
 }  # fmt: skip
+
+
+#: Parameters of the elastic net, as scikit-learn has them: some of the coefficients are zero.
+ELASTIC_NET = {"alpha": 0.1, "l1_ratio": 0.5}
+#: Of SGDRegressor, so that all do the same work; else it has its defaults.
+SGD_EPOCHS = {"max_iter": 10, "tol": None}
 
 
 class Case(NamedTuple):
@@ -51,14 +57,33 @@ def gram(data: Data) -> np.ndarray:
     return total
 
 
-def optimum(data: Data) -> np.ndarray:
-    """The coefficients of the least-squares fit with an intercept, from centred columns."""
+def centred_moments(data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Of centred columns: their products with one another and with the target."""
     means, target_mean = data.X.mean(axis=0, dtype=np.float64), data.y.mean(dtype=np.float64)
     total, products = np.zeros((data.d, data.d)), np.zeros(data.d)
     for X, y in data.parts():
         total += (X - means).T @ (X - means)
         products += (X - means).T @ (y - target_mean)
-    return np.linalg.solve(total, products)
+    return total, products
+
+
+def optimum(data: Data) -> np.ndarray:
+    """The coefficients of the least-squares fit with an intercept."""
+    return np.linalg.solve(*centred_moments(data))
+
+
+def elastic_net(data: Data) -> np.ndarray:
+    """The coefficients of the elastic net with an intercept, one after the other until none moves."""
+    total, products = (moments / data.n for moments in centred_moments(data))
+    alpha, l1_ratio = ELASTIC_NET["alpha"], ELASTIC_NET["l1_ratio"]
+    l1, l2 = alpha * l1_ratio, alpha * (1 - l1_ratio)
+    w, before = np.zeros(data.d), np.full(data.d, np.inf)
+    while np.abs(w - before).max() > 1e-14:
+        before = w.copy()
+        for j in range(data.d):
+            pull = products[j] - total[j] @ w + total[j, j] * w[j]
+            w[j] = np.sign(pull) * max(abs(pull) - l1, 0) / (total[j, j] + l2)
+    return w
 
 
 def moved(by: Callable[[np.ndarray], np.ndarray]) -> Callable[[Data], np.ndarray]:
@@ -130,6 +155,8 @@ def mean_square(r: np.ndarray) -> float:
 SUMS = {"float32": 1e-2, "float64": 1e-9}
 #: Solvers of peers end at tolerances of their own.
 FITS = {"float32": 1e-2, "float64": 1e-6}
+#: scikit-learn's elastic net ends where the duality gap is 1e-4 of the loss.
+NETS = {"float32": 2e-2, "float64": 2e-2}
 #: Stochastic descent ends near the optimum, in whatever order it went through the rows.
 NEAR = {"float32": 0.2, "float64": 0.2}
 
@@ -141,6 +168,10 @@ CASES = {
     "fit": Case(optimum, relative, FITS),
     "SGD epoch": Case(sample, excess, NEAR),
     "SGD epoch in stretches": Case(sample, excess, NEAR),
+    "estimator: fit": Case(optimum, relative, FITS),
+    "estimator: elastic net": Case(elastic_net, relative, NETS),
+    "estimator: SGD": Case(sample, excess, NEAR),
+    "estimator: SGD in order": Case(sample, excess, NEAR),
     "sparse gradient": Case(gradient, relative, SUMS),
     "update: SGD": Case(moved(lambda g: g), relative, SUMS, reads=False),
     "update: Adam": Case(moved(of_length_one(1e-8)), relative, SUMS, reads=False),

@@ -44,6 +44,14 @@ REGRESSIONS = [
     Problem("regression", 100_000, 100, "float32"),
     Problem("regression", 20_000, 1_000, "float64"),
 ]
+#: What scikit-learn's users do, on data from hundreds of rows to a hundred thousand.
+ESTIMATORS = ("estimator: fit", "estimator: elastic net", "estimator: SGD", "estimator: SGD in order")
+TABLES = [
+    SMALL,
+    Problem("table", 20_000, 20, "float64"),
+    Problem("table", 100_000, 100, "float32"),
+    Problem("table", 20_000, 200, "float64"),
+]
 #: Functions of one column of numbers, and a network of ten inputs.
 COMPOSITIONS = [Problem(name, n, 1, "float64") for name, n in (("few", 10), ("many", 1_000), ("million", 1_000_000))]
 TEXTBOOK = Problem("textbook", 1, 1, "float64")
@@ -73,6 +81,7 @@ FULL = [
     *both("in L3", [20, 100], ("SGD epoch", "SGD epoch in stretches")),
     *both("in memory", [20, 100], ("SGD epoch", "SGD epoch in stretches")),
     *(Entry(problem, ("fit",)) for problem in REGRESSIONS),
+    *(Entry(problem, ESTIMATORS) for problem in TABLES),
     *(Entry(problem, ("sparse gradient",)) for problem in SPARSE),
     *(Entry(problem, RULES) for problem in PARAMETERS),
     *(Entry(problem, ("gradient of a composition",)) for problem in COMPOSITIONS),
@@ -85,7 +94,7 @@ FULL = [
 
 QUICK = [
     Entry(TINY, ("gradient", "gradient function", "step", "moments")),
-    Entry(SMALL, ("gradient", "moments", "fit", "SGD epoch")),
+    Entry(SMALL, ("gradient", "moments", "fit", "SGD epoch", *ESTIMATORS)),
     Entry(Problem("quick", 2_000, 20, "float32"), ("gradient", "step", "moments", "SGD epoch")),
     Entry(Problem("quick", 2_000, 20, "float32", "F"), ("gradient",)),
     Entry(sparse("quick", 2_000, 500, "float64", 0.01), ("sparse gradient",)),
@@ -100,7 +109,7 @@ QUICK = [
 #: What `compare.py` looks at: each floor of the house once.
 COMPARED = [
     Entry(TINY, ("gradient", "gradient function", "step")),
-    Entry(SMALL, ("gradient", "fit")),
+    Entry(SMALL, ("gradient", "fit", "estimator: fit", "estimator: SGD")),
     *both("in L2", [20, 100], ("gradient",)),
     *both("beyond L3", [20, 100, 1_000], ("gradient",)),
     Entry(dense("beyond L3", 100, "float32", "F"), ("gradient",)),

@@ -17,12 +17,16 @@ from fastgd.objective import MSE, column_moments
 from fastgd.result import predict_dense, predict_sparse
 from fastgd.solvers._certificate import Geometry
 
-__all__ = ["Curves", "Order", "Stopping", "block_of", "mean_loss", "optimality", "train", "visits"]
+__all__ = ["Curves", "Order", "Stopping", "block_of", "expands", "mean_loss", "optimality", "train", "visits"]
 
 #: How many times as many visits as rows there may be, for the rows' weights to be visits.
 MOST_VISITS = 8
 #: Below this an adaptive step is not divided any more.
 LEAST_ADAPTIVE = 1e-6
+#: Logarithm of a factor by which rounding may grow and still be nothing.
+MOST_GROWTH = np.log(1e4)
+#: The greatest second derivatives of the losses, jumps of the first apart.
+CURVATURE = {"squared_error": 1.0, "huber": 1.0, "epsilon_insensitive": 0.0, "squared_epsilon_insensitive": 2.0}
 
 
 def block_of(X: np.ndarray | CSR, y: np.ndarray, s: np.ndarray | None) -> RowBlock | SparseBlock:
@@ -69,6 +73,33 @@ def ascending(keys: np.ndarray) -> np.ndarray:
     order = (places & mask).astype(np.intp)
     found = keys[order]
     return order if (found[1:] >= found[:-1]).all() else np.argsort(keys, kind="stable")
+
+
+def expands(X: np.ndarray, s: np.ndarray | None, loss: str, rate: tuple[str, float, float], t: float) -> bool:
+    """Whether updates from number t on may carry two descents far apart that were near each other: rounding grows too.
+
+    An update by row x of weight s multiplies the difference of two descents by I - eta s loss'' z z^T, with z = (x, 1).
+    That makes it longer, by the factor eta s loss'' |z|^2 - 1 at most, only if this is above 1, or s below 0.
+
+    Parameters
+    ----------
+    rate : tuple
+        The schedule, eta0 and power_t. The steps of some schedules, which are not known before, are taken to expand.
+    """
+    schedule, eta, power_t = rate
+    if schedule in ("optimal", "pa1", "pa2"):
+        return True
+    decay = power_t if schedule == "invscaling" else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = (np.einsum("ij,ij->i", X, X) + 1.0) * (eta * CURVATURE[loss])
+        reach = reach if s is None else reach * s
+        most = reach.max()
+        if reach.min() < 0 or most / (t + len(X)) ** decay > 2:     # and goes on to
+            return True
+        if most / t**decay <= 2:
+            return False
+        factors = reach / np.arange(t, t + len(X)) ** decay - 1
+    return bool(np.log(factors[factors > 1]).sum() > MOST_GROWTH)
 
 
 class Order:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ import pytest
 import sklearn
 from scipy.sparse import coo_array, csc_matrix, csr_array, csr_matrix
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, make_regression
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import ElasticNet, LinearRegression, Ridge
 from sklearn.linear_model import SGDRegressor as Peer
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -36,6 +37,8 @@ from fastgd.estimators import textbook
 LOSSES = ["squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"]
 PENALTIES = [None, "l2", "l1", "elasticnet"]
 SCHEDULES = ["constant", "optimal", "invscaling", "adaptive", "pa1", "pa2"]
+#: Whether scikit-learn has other rules for when a fit ends and for "pa1" and "pa2" than since 1.8.
+OLD = tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8)
 
 
 def data(n: int = 80, d: int = 5, seed: int = 0, density: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,6 +74,10 @@ def quietly(model: Any, *args: Any, **kwargs: Any) -> Any:
         fg.SGDRegressor("epsilon_insensitive", learning_rate="pa1", max_iter=5),
         fg.SGDRegressor("squared_epsilon_insensitive", learning_rate="constant", penalty="l1", average=10),
         fg.SGDRegressor(early_stopping=True),
+        fg.SGDRegressor(learning_rate="optimal", average=True, max_iter=50),
+        fg.SGDRegressor("huber", average=10, tol=None, max_iter=20),
+        fg.GDRegressor(solver="moments", tol=0),
+        fg.GDRegressor(0.01, l1_ratio=1.0, solver="fista", warm_start=True),
     ],
     ids=repr,
 )
@@ -88,9 +95,16 @@ def test_scikit_learns_checks(estimator: Any) -> None:
 # ---- scikit-learn's numbers ------------------------------------------------------------------------------------------
 
 
-def settings(loss: str, schedule: str) -> bool:
-    """Whether scikit-learn has them together."""
-    return not schedule.startswith("pa") or loss == "epsilon_insensitive"
+def settings(**values: Any) -> Iterator[dict[str, Any]]:
+    """All combinations of these values of parameters that scikit-learn has, and had always."""
+    for combination in itertools.product(*values.values()):
+        options = dict(zip(values, combination, strict=True)) | {"shuffle": False}
+        passive = options["learning_rate"].startswith("pa")
+        if passive and options["loss"] != "epsilon_insensitive":
+            continue
+        if OLD and (passive or options.get("tol") is not None):
+            continue
+        yield options
 
 
 def assert_same(model: Any, peer: Any) -> None:
@@ -109,17 +123,57 @@ def test_the_coefficients_are_scikit_learns(loss: str, penalty: str | None, aver
     """In every combination, with weights and without, and after as many epochs, by its rule for when to stop."""
     X, y, s = data(density=0.4 if kind == "sparse" else 1.0)
     X = csr_matrix(X) if kind == "sparse" else X
-    for schedule, alpha, tol, weights in itertools.product(SCHEDULES, (1e-4, 0.1), (1e-3, None), (None, s)):
-        if not settings(loss, schedule):
-            continue
-        options = {
-            "loss": loss, "penalty": penalty, "average": average, "learning_rate": schedule, "alpha": alpha, "tol": tol,
-            "shuffle": False, "max_iter": 12, "n_iter_no_change": 2, "l1_ratio": 0.3,
-        }  # fmt: skip
-        assert_same(
-            quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights),
-            quietly(Peer(**options), X, y, sample_weight=weights),
-        )
+    for options in settings(
+        loss=[loss], penalty=[penalty], average=[average], learning_rate=SCHEDULES, alpha=[1e-4, 0.1],
+        tol=[1e-3, None], max_iter=[12], n_iter_no_change=[2], l1_ratio=[0.3],
+    ):  # fmt: skip
+        for weights in (None, s):
+            assert_same(
+                quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights),
+                quietly(Peer(**options), X, y, sample_weight=weights),
+            )
+
+
+@pytest.mark.parametrize("eta0", [0.3, 1.0, 10.0, 1e6])
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_steps_that_are_too_long_lead_where_scikit_learns_do(loss: str, penalty: str | None, eta0: float) -> None:
+    """Rounding grows with them, so that the order of every sum counts; a descent that diverges does so as there."""
+    X, y, s = data()
+    for options in settings(
+        loss=[loss], penalty=[penalty], average=[False, True], eta0=[eta0], power_t=[0.25, 0.5],
+        learning_rate=["constant", "adaptive", "invscaling"], tol=[None], max_iter=[15],
+    ):  # fmt: skip
+        for weights in (None, s, s - 0.1):
+            model = quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights)
+            assert_same(model, quietly(Peer(**options), X, y, sample_weight=weights))
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("penalty", PENALTIES)
+def test_passive_steps_beyond_the_target_are_scikit_learns(penalty: str | None, size: float) -> None:
+    """As those of short rows are, of heavy ones, and of eta0 that bounds nothing."""
+    X, y, s = data(200)
+    for options in settings(
+        loss=["epsilon_insensitive"], penalty=[penalty], learning_rate=["pa1", "pa2"], eta0=[0.01, 1.0],
+        epsilon=[0.0, 0.1], average=[False, True], tol=[None], max_iter=[10],
+    ):  # fmt: skip
+        for weights in (None, s, 1.5 * s):
+            model = quietly(fg.SGDRegressor(**options), size * X, y, sample_weight=weights)
+            assert_same(model, quietly(Peer(**options), size * X, y, sample_weight=weights))
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_steps_and_losses_of_other_sizes_are_scikit_learns(loss: str, kind: str) -> None:
+    X, y, s = data(120, 7, density=0.4 if kind == "sparse" else 1.0)
+    X = csr_matrix(X) if kind == "sparse" else X
+    for options in settings(
+        loss=[loss], learning_rate=SCHEDULES, eta0=[0.002, 0.05], power_t=[0.0, 0.6], epsilon=[0.0, 0.7],
+        fit_intercept=[True, False], penalty=["l2", "l1"], tol=[None, 0.01], max_iter=[6],
+    ):  # fmt: skip
+        model = quietly(fg.SGDRegressor(**options), X, y, sample_weight=s)
+        assert_same(model, quietly(Peer(**options), X, y, sample_weight=s))
 
 
 def test_the_defaults_are_scikit_learns() -> None:
@@ -154,21 +208,41 @@ def test_where_a_fit_starts_is_scikit_learns() -> None:
         model.fit(X, y, intercept_init=[1.0, 2.0])
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
 @pytest.mark.parametrize("average", [False, True, 30])
 @pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("schedule", ["constant", "optimal", "invscaling"])
-def test_partial_fits_are_scikit_learns(schedule: str, penalty: str | None, average: Any) -> None:
-    """Batch after batch, single rows too; averages and schedules go on."""
-    X, y, s = data(60)
-    options = {"shuffle": False, "learning_rate": schedule, "penalty": penalty, "average": average, "alpha": 0.01}
-    model, peer = fg.SGDRegressor(**options), Peer(**options)
-    for part in (slice(0, 20), slice(20, 21), slice(21, 60), slice(0, 60)):
-        assert_same(
-            model.partial_fit(X[part], y[part], sample_weight=s[part]),
-            peer.partial_fit(X[part], y[part], sample_weight=s[part]),
-        )
-    assert len(model.loss_curve_) == model.n_iter_ == 1
-    assert np.isnan(model.optimality_)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_partial_fits_are_scikit_learns(loss: str, penalty: str | None, average: Any, kind: str) -> None:
+    """Batch after batch, single rows too, and after a fit; averages and schedules go on."""
+    X, y, s = data(60, density=0.5 if kind == "sparse" else 1.0)
+    X = csr_matrix(X) if kind == "sparse" else X
+    for options in settings(
+        loss=[loss], penalty=[penalty], average=[average], learning_rate=SCHEDULES, alpha=[0.01], max_iter=[3],
+        tol=[None],
+    ):  # fmt: skip
+        model, peer = fg.SGDRegressor(**options), Peer(**options)
+        for part in (slice(0, 20), slice(20, 21), slice(21, 60), slice(0, 60)):
+            assert_same(
+                model.partial_fit(X[part], y[part], sample_weight=s[part]),
+                peer.partial_fit(X[part], y[part], sample_weight=s[part]),
+            )
+        assert len(model.loss_curve_) == model.n_iter_ == 1
+        assert np.isnan(model.optimality_)
+        quietly(model, X, y), quietly(peer, X, y)
+        assert_same(model.partial_fit(X[:9], y[:9]), peer.partial_fit(X[:9], y[:9]))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_warm_starts_are_scikit_learns(loss: str) -> None:
+    """Without an average, which scikit-learn adds to the sum of the next."""
+    X, y, s = data()
+    for options in settings(
+        loss=[loss], penalty=PENALTIES, learning_rate=SCHEDULES, warm_start=[True], max_iter=[3], tol=[None],
+        alpha=[0.01],
+    ):  # fmt: skip
+        model, peer = fg.SGDRegressor(**options), Peer(**options)
+        for weights in (None, s, None):
+            assert_same(quietly(model, X, y, sample_weight=weights), quietly(peer, X, y, sample_weight=weights))
 
 
 def test_single_rows_are_looked_at_too() -> None:
@@ -195,15 +269,20 @@ def test_single_rows_are_looked_at_too() -> None:
         named.partial_fit(X[:1], y[:1])
 
 
+@pytest.mark.parametrize("average", [False, True, 40])
 @pytest.mark.parametrize("penalty", [None, "l1"])
-@pytest.mark.parametrize("schedule", ["invscaling", "adaptive"])
-def test_early_stopping_is_scikit_learns(schedule: str, penalty: str | None) -> None:
-    """Where no scale is left out of its scores."""
+@pytest.mark.parametrize("loss", LOSSES)
+def test_early_stopping_is_scikit_learns(loss: str, penalty: str | None, average: Any) -> None:
+    """Where no scale is left out of its scores; also where rows weigh nothing, or less than that."""
     X, y, s = data(150, 6)
-    for weights, state in itertools.product((None, s), range(4)):
+    s[::3] = 0
+    for learning_rate, fraction, (state, weights) in itertools.product(
+        ["constant", "invscaling", "adaptive"], [0.1, 0.3], enumerate((None, s, s - 0.01))
+    ):
         options = {
-            "shuffle": False, "early_stopping": True, "penalty": penalty, "random_state": state, "max_iter": 60,
-            "learning_rate": schedule, "validation_fraction": 0.3, "tol": 1e-4, "n_iter_no_change": 3,
+            "loss": loss, "penalty": penalty, "average": average, "learning_rate": learning_rate, "random_state": state,
+            "validation_fraction": fraction, "early_stopping": True, "tol": 1e-4, "n_iter_no_change": 3,
+            "max_iter": 30, "shuffle": False,
         }  # fmt: skip
         model = quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights)
         assert_same(model, quietly(Peer(**options), X, y, sample_weight=weights))
@@ -313,15 +392,20 @@ def test_a_descent_that_goes_uphill_warns() -> None:
     """One of five columns thirty times as long as the others: scikit-learn's fit is worse than the mean, and silent."""
     X, y, _ = data(300)
     X[:, 2] *= 30
-    with pytest.warns(ConvergenceWarning, match=r"uphill, from an objective of .* scale the columns"):
+    with pytest.warns(ConvergenceWarning, match=r"uphill, from an objective of .* scale the columns") as seen:
         model = fg.SGDRegressor(random_state=0).fit(X, y)
     assert model.score(X, y) < 0
+    assert seen[0].filename == __file__
 
 
 def test_overflow_is_an_error() -> None:
     X, y, _ = data()
+    model = fg.SGDRegressor(eta0=1e80, learning_rate="constant")
     with pytest.raises(ValueError, match=r"Floating-point under-/overflow occurred at epoch #\d+"):
-        fg.SGDRegressor(eta0=1e80, learning_rate="constant").fit(X * 1e150, y)
+        model.fit(X * 1e150, y)
+    for method in (lambda: model.predict(X), model.sparsify, model.densify):
+        with pytest.raises(NotFittedError):     # although n_features_in_ is there
+            method()
 
 
 def test_too_few_epochs_warn() -> None:
@@ -329,9 +413,11 @@ def test_too_few_epochs_warn() -> None:
     with pytest.warns(ConvergenceWarning, match="Maximum number of iteration reached") as seen:
         fg.SGDRegressor(max_iter=2).fit(X, y)
     assert issubclass(seen[0].category, fg.ConvergenceWarning)
+    assert seen[0].filename == __file__
     with pytest.warns(ConvergenceWarning, match=r"ended with optimality .* \(gd: max_iter=3 reached\)") as seen:
         fg.GDRegressor(solver="gd", max_iter=3).fit(X, y)
     assert issubclass(seen[0].category, fg.ConvergenceWarning)
+    assert seen[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fg.SGDRegressor(max_iter=2, tol=None).fit(X, y)
@@ -398,6 +484,23 @@ def test_bad_data(Estimator: Any) -> None:
         model.fit(X, y, sample_weight=s[:-1])
     with pytest.raises(ValueError, match="weight"):
         model.fit(X, y, sample_weight=0 * s)
+
+
+@pytest.mark.parametrize("Estimator", [fg.GDRegressor, fg.SGDRegressor])
+def test_masked_arrays_are_refused(Estimator: Any) -> None:
+    """scikit-learn takes what is under the mask."""
+    X, y, s = data()
+    masked = [np.ma.masked_array(array, mask=array > 1) for array in (X, y, s)]
+    model = Estimator().fit(X, y)
+    for method in (model.fit, model.partial_fit):
+        with pytest.raises(TypeError, match="X is a masked array"):
+            method(masked[0], y)
+        with pytest.raises(TypeError, match="y is a masked array"):
+            method(X, masked[1])
+        with pytest.raises(TypeError, match="sample_weight is a masked array"):
+            method(X, y, sample_weight=masked[2])
+    with pytest.raises(TypeError, match="X is a masked array"):
+        model.predict(masked[0])
 
 
 def test_negative_weights() -> None:
@@ -479,10 +582,13 @@ def test_warm_starts_of_the_optimum() -> None:
         first = model.n_iter_
         assert model.fit(X, target).n_iter_ < first
         assert clone(model).fit(X, target).coef_ == pytest.approx(model.coef_, abs=1e-9)
-    with pytest.raises(ValueError, match=r"warm_start needs coef_ of shape \(2, 4\)"):
-        model.fit(X[:, :4], np.column_stack([y, -y]))
-    with pytest.raises(ValueError, match="warm_start needs coef_"):
-        model.fit(X, y)
+    two = np.column_stack([y, -y])
+    with pytest.raises(ValueError, match="X has 4 features, but GDRegressor is expecting 5 features"):
+        model.fit(X[:, :4], two)
+    for target, count in ((y, 1), (np.column_stack([two, y]), 3)):
+        with pytest.raises(ValueError, match=f"warm_start needs as many targets as before, 2, got {count}"):
+            model.fit(X, target)
+    assert model.predict(X) == pytest.approx(two, abs=2)        # the model is what it was before
 
 
 def test_partial_fits_of_the_optimum_are_exact() -> None:
@@ -541,10 +647,13 @@ def test_frames(Frame: Any, Estimator: Any) -> None:
     frame = Frame(dict(zip(names, X.T, strict=True)))
     model = Estimator(**({"random_state": 0} if Estimator is fg.SGDRegressor else {}))
     model.fit(frame, type(frame[names[0]])(y), sample_weight=type(frame[names[0]])(s))
-    assert model.feature_names_in_.tolist() == names
     assert model.n_features_in_ == 5
     plain = clone(model).fit(X, y, sample_weight=s).predict(X)
     assert model.predict(frame) == pytest.approx(plain, rel=1e-9, abs=1e-9)
+    if not hasattr(LinearRegression().fit(frame, y), "feature_names_in_"):
+        assert (Frame, OLD or sklearn.__version__ < "1.9") == (pl.DataFrame, True)   # does not know polars 2
+        return
+    assert model.feature_names_in_.tolist() == names
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[names[::-1]])
     with pytest.warns(UserWarning, match="does not have valid feature names"):
@@ -558,7 +667,9 @@ def test_pipelines_searches_and_copies(Estimator: Any) -> None:
     search = GridSearchCV(pipe, {f"{Estimator.__name__.lower()}__alpha": [1e-4, 1]})
     search.fit(X, y)
     assert search.best_score_ > 0.4
-    assert min(cross_validate(search.best_estimator_, X, y, n_jobs=2)["test_score"]) > 0.3
+    found = cross_validate(search.best_estimator_, X, y, n_jobs=2, return_estimator=True)    # from other processes
+    assert min(found["test_score"]) > 0.3
+    assert min(fitted.score(X, y) for fitted in found["estimator"]) > 0.4
     model = search.best_estimator_[-1]
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
         assert other.predict(X).tolist() == model.predict(X).tolist()
@@ -595,6 +706,22 @@ def test_tags() -> None:
         assert not tags.non_deterministic
 
 
+def test_who_scores_poorly_says_so() -> None:
+    """On the data, and by the score, that scikit-learn's tag is about; its estimator scores as poorly."""
+    X, y = make_regression(n_samples=200, n_features=10, n_informative=1, bias=5.0, noise=20, random_state=42)
+    X, y = scale(X), scale(y)
+    for options in settings(
+        loss=LOSSES, penalty=PENALTIES, learning_rate=SCHEDULES, average=[False, True, 10], alpha=[0.01],
+        early_stopping=[False, True], random_state=[0],
+    ):  # fmt: skip
+        model = fg.SGDRegressor(**options | {"shuffle": True})
+        if not get_tags(model).regressor_tags.poor_score:
+            assert quietly(model, X, y).score(X, y) > 0.5, model
+        elif options["average"] and options["learning_rate"] == "optimal" and options["loss"].startswith("squared"):
+            assert quietly(model, X, y).score(X, y) < 0
+            assert quietly(Peer(**options), X, y).score(X, y) < 0
+
+
 def test_sparse_coefficients() -> None:
     X, y, _ = data(200, 12)
     model = fg.SGDRegressor(penalty="l1", alpha=0.3, random_state=0).fit(X, y)
@@ -620,6 +747,16 @@ def test_what_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == ""
     fg.SGDRegressor(verbose=1, early_stopping=True).fit(X, y)
     assert "Validation score: " in capsys.readouterr().out
+
+
+def test_the_logger_is_told_why_a_fit_ended(caplog: pytest.LogCaptureFixture) -> None:
+    X, y, _ = data()
+    with caplog.at_level("INFO", logger="fastgd"):
+        model = fg.SGDRegressor(random_state=0).fit(X, y)
+        fg.GDRegressor().fit(X, y)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith(f"SGDRegressor: {model.stop_reason_}; {model.n_iter_} epochs, objective ")
+    assert second.startswith("moments: solved exactly")
 
 
 # ---- callbacks -------------------------------------------------------------------------------------------------------
@@ -648,7 +785,8 @@ class Recorder:
     ) -> bool:  # fmt: skip
         assert estimator is not fitted_estimator
         self.events.append(f"end {context.task_name}")
-        self.scores.append(fitted_estimator.score(X, y, **(metadata or {})))
+        if fitted_estimator is not None:
+            self.scores.append(fitted_estimator.score(X, y, **(metadata or {})))
         return context.parent is not None and len(self.scores) >= self.stop_after
 
 
@@ -675,6 +813,66 @@ def test_callbacks_see_each_iteration(model: Any, n_targets: int) -> None:
     assert seen.events == ["setup", "begin fit", *iterations, "end fit", "teardown"]
     assert seen.scores[-1] == seen.scores[-2] == pytest.approx(plain.score(X, Y, s), rel=1e-9)
     assert seen.scores[0] < seen.scores[-1]
+
+
+def test_tasks_last_as_long_as_their_iterations() -> None:
+    """One begins where another has ended; the one that was begun before the fit was known to end has no attributes."""
+    X, y, _ = data(100)
+    model = fg.SGDRegressor(random_state=0)
+    if not hasattr(model, "set_callbacks"):
+        return
+
+    class Pairs(Recorder):
+        """Keeps the score of what it is shown at the beginning and the end of each task."""
+
+        def on_fit_task_begin(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> None:
+            super().on_fit_task_begin(estimator, context)
+            self.scores.append(np.nan if fitted_estimator is None else fitted_estimator.score(X, y))
+
+        def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any = None) -> bool:
+            super().on_fit_task_end(estimator, context)
+            self.scores.append(np.nan if fitted_estimator is None else fitted_estimator.score(X, y))
+            return False
+
+    seen = Pairs()
+    last = model.set_callbacks(seen).fit(X, y).n_iter_
+    assert last < model.max_iter
+    tasks = [f"{what} iteration {k}" for k in range(1, last + 2) for what in ("begin", "end")]
+    assert seen.events == ["setup", "begin fit", *tasks, "end fit", "teardown"]
+    start, first, *between, empty, whole = seen.scores
+    assert np.isnan([start, first, empty]).all()
+    assert between[::2] == between[1::2]        # after an iteration, and before the next
+    assert between[-1] == whole == model.score(X, y)
+
+
+def test_corrections_of_an_exact_solution_are_tasks_too() -> None:
+    """Which a solver makes that has no need of `max_iter`."""
+    X, y, _ = data(200)
+    X[:, 1] = X[:, 0] + 1e-6 * X[:, 1]
+    X[:, 3] = 1e5 * X[:, 2] + 1e-2 * X[:, 3]
+    model = fg.GDRegressor(max_iter=1, tol=1e-16)
+    if not hasattr(model, "set_callbacks"):
+        return
+    seen = Recorder()
+    model.set_callbacks(seen).fit(X, y)
+    assert model.n_iter_ == 2
+    assert seen.events[4:7] == ["begin iteration 2", "end iteration 2", "begin iteration 3"]
+
+
+def test_scikit_learns_own_callbacks() -> None:
+    """A monitor on a step of a pipeline, and a bar for a search, which reaches its steps."""
+    if not hasattr(fg.SGDRegressor, "set_callbacks"):
+        return
+    from sklearn.callback import ProgressBar, ScoringMonitor
+
+    X, y, _ = data(100)
+    monitor = ScoringMonitor(scoring="r2")
+    pipe = make_pipeline(StandardScaler(), fg.SGDRegressor(random_state=0).set_callbacks(monitor)).fit(X, y)
+    scores = [row["r2"] for row in monitor.get_logs().data]
+    assert len(scores) == 1 + pipe[-1].n_iter_
+    assert scores[0] == scores[-1] == pipe.score(X, y)
+    search = GridSearchCV(fg.GDRegressor(solver="cg"), {"alpha": [0.0, 1.0]}, cv=2, n_jobs=2)
+    assert search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(X, y).best_score_ > 0.5
 
 
 @pytest.mark.parametrize(("model", "n_targets"), FITS, ids=repr)

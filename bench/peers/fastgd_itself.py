@@ -6,7 +6,7 @@ from functools import partial
 
 import functions
 import numpy as np
-from cases import UPDATE_RATE, UPDATES
+from cases import ELASTIC_NET, SGD_EPOCHS, UPDATE_RATE, UPDATES
 from contest import Run
 from problems import Data
 
@@ -68,6 +68,16 @@ def sgd_epoch_in_stretches(data: Data) -> Run:
     return sgd_epoch(data, max(1, (8 << 10) // row), max(1, (128 << 10) // row))
 
 
+def estimator_fit(data: Data, parameters: dict[str, float] | None = None) -> Run:
+    X, y, threads = data.X, data.y, data.threads
+    return Run(lambda: fg.GDRegressor(**parameters or {}, n_threads=threads).fit(X, y).coef_)
+
+
+def estimator_sgd(data: Data, shuffle: bool) -> Run:
+    X, y = data.X, data.y
+    return Run(lambda: fg.SGDRegressor(**SGD_EPOCHS, shuffle=shuffle, random_state=0).fit(X, y).coef_)
+
+
 def gradient_of_a_composition(data: Data) -> Run:
     x, gradient = data.X[:, 0], fg.compile(fg.grad(lambda x: functions.composition(np, x)))
     return Run(lambda: gradient(x))
@@ -106,6 +116,10 @@ RUNS = {
     "fit": fit,
     "SGD epoch": sgd_epoch,
     "SGD epoch in stretches": sgd_epoch_in_stretches,
+    "estimator: fit": estimator_fit,
+    "estimator: elastic net": partial(estimator_fit, parameters=ELASTIC_NET),
+    "estimator: SGD": partial(estimator_sgd, shuffle=True),
+    "estimator: SGD in order": partial(estimator_sgd, shuffle=False),
     "sparse gradient": gradient,
     "gradient of a composition": gradient_of_a_composition,
     "textbook derivative": textbook_derivative,

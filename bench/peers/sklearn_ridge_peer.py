@@ -15,4 +15,4 @@ def fit(data: Data) -> Run:
     return Run(lambda: Ridge(alpha=1e-9, solver="cholesky").fit(X, y).coef_)
 
 
-RUNS = {"fit": fit}
+RUNS = {"fit": fit, "estimator: fit": fit}

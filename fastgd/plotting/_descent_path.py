@@ -254,11 +254,11 @@ class DescentPathDisplay:
         TypeError, ValueError
             If the estimator is no GDRegressor, the data are not such as it takes, or there are no such parameters.
         """
-        options = getattr(estimator, "_options", None)
-        if options is None:
+        from fastgd.estimators import GDRegressor, options_of
+
+        if not isinstance(estimator, GDRegressor):
             raise TypeError(f"estimator must be a GDRegressor, got {type(estimator).__name__}")
-        threads = estimator.n_threads
-        result = fit(X, y, sample_weight=sample_weight, n_threads=threads, keep_path=True, **options())
+        result = fit(X, y, sample_weight=sample_weight, keep_path=True, **options_of(estimator))
         columns = getattr(X, "columns", None)
         return cls.from_result(
             result,
