@@ -114,7 +114,7 @@ def test_nearly_collinear_columns_have_one_with_a_penalty():
 
 
 @pytest.mark.parametrize("name", ["gd", "sgd", "saga", "cg", "fista"])
-def test_it_costs_no_pass_over_float64_columns_and_one_over_float32(name, monkeypatch):
+def test_it_costs_no_pass_unless_float32_tells_little(name, monkeypatch):
     monkeypatch.setattr(gd, "cheapest_way", lambda *_: "passes")
     X, y = data(200, 4)
     options = SOLVERS[name] | {"max_iter": 3, "tol": 0, "fit_intercept": False}
@@ -124,6 +124,16 @@ def test_it_costs_no_pass_over_float64_columns_and_one_over_float32(name, monkey
 
     assert passes(np.float64, 1e-9) == passes(np.float64, 0.0)
     assert passes(np.float32, 1e-9) == passes(np.float32, 0.0) + 1
+
+
+@pytest.mark.parametrize("name", ["gd", "saga", "cg", "fista"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_float32_tells_enough_where_a_fit_has_converged(name, fit_intercept, monkeypatch):
+    monkeypatch.setattr(gd, "cheapest_way", lambda *_: "passes")
+    monkeypatch.setattr("fastgd.solvers._monitor.pass_in_double", None)     # not to be called
+    X, y = data(200, 4, dtype=np.float32)
+    r = fit(X, y, l2=1.0, fit_intercept=fit_intercept, **SOLVERS[name])
+    assert 0 <= exact_gap(X, y, r, l2=1.0, fit_intercept=fit_intercept) <= r.gap_bound <= 1e-4 * r.loss
 
 
 @pytest.mark.parametrize("name", ["gd", "sgd", "saga", "cg", "fista"])

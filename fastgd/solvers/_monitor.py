@@ -19,6 +19,8 @@ __all__ = ["BLOW_UP", "History", "Iterate", "Monitor", "Outcome", "divergence"]
 
 #: A loss this many times the first one is divergence, whatever the eigenvalues say.
 BLOW_UP = 1e3
+#: Of F: a bound of its gap that is no larger tells enough.
+TELLS = 1e-4
 
 
 class Column:
@@ -380,20 +382,26 @@ class Monitor:
     def _duality_gap(self, w: np.ndarray, loss: float, grad: np.ndarray) -> float:
         """By how much F exceeds its minimum at most, at w as X's dtype holds it; NaN without a penalty.
 
-        Loss and gradient are those of a pass. That of float32 columns is too rough: one more is made, in double.
+        Loss and gradient are those of a pass, which computes in X's dtype and rounds w to it. Where the rounding of
+        float32 leaves a bound that tells little, and with l1, one more is made in double.
         """
         objective, d = self.objective, self.objective.n_features
         if self.l1 == objective.l2 == 0:
             return float("nan")
-        if objective.dtype == np.float64:
-            smooth = loss - self.l1 * float(np.abs(w[:d]).sum()) + 4 * float(np.finfo(np.float64).eps) * loss
-        else:
-            w = np.append(w[:d].astype(objective.dtype), w[d:])
-            smooth, grad = pass_in_double(objective, w)
-            self.extra_passes += 1
-        rows = [len(block.X) for block in objective.blocks]
-        rounding = Rounding.of_pass(np.dtype(np.float64), rows, int(np.count_nonzero(w[:d])))
-        return duality_gap(self.geometry, w, smooth, grad, rounding)
+        rows, double = [len(block.X) for block in objective.blocks], np.dtype(np.float64)
+        held = np.append(w[:d].astype(objective.dtype), w[d:])
+        count = int(np.count_nonzero(held[:d]))
+        if self.l1 == 0 or objective.dtype == double:
+            smooth = loss - self.l1 * float(np.abs(w[:d]).sum()) + 4 * float(np.finfo(double).eps) * loss
+            if objective.dtype != double:   # the penalty alone is that of w as it is
+                smooth += objective.l2 * float(held[:d] @ held[:d] - w[:d] @ w[:d])
+                grad = np.append(grad[:d] + 2 * objective.l2 * (held[:d] - w[:d]), grad[d:])
+            gap = duality_gap(self.geometry, held, smooth, grad, Rounding.of_pass(objective.dtype, rows, count))
+            if objective.dtype == double or gap <= TELLS * loss:
+                return gap
+        smooth, grad = pass_in_double(objective, held)
+        self.extra_passes += 1
+        return duality_gap(self.geometry, held, smooth, grad, Rounding.of_pass(double, rows, count))
 
     def vanishes(self, w: np.ndarray, loss: float, grad: np.ndarray) -> bool:
         """Whether the loss is nothing but rounding, which may be any number of times that of the start."""
