@@ -57,13 +57,15 @@ class Arrow(Table):
         import pyarrow as pa
 
         with pa.memory_map(str(self.path)) as source:
-            try:
-                file = pa.ipc.open_file(source)
-            except pa.ArrowInvalid:
-                source.seek(0)
+            magic = source.read(6)
+            source.seek(0)
+            if magic[:4] == b"FEA1":
+                raise ValueError("it is in version 1 of Feather: write it anew in version 2")
+            if magic != b"ARROW1":
                 stream = pa.ipc.open_stream(source)
                 yield ((batch, source.tell() / source.size()) for batch in stream), stream.schema
                 return
+            file = pa.ipc.open_file(source)
             count = file.num_record_batches
             yield ((file.get_batch(place), (place + 1) / count) for place in range(count)), file.schema
 

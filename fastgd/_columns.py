@@ -47,7 +47,7 @@ def as_numbers(column: pa.Array, name: str, first_row: int) -> np.ndarray:
     kind = column.type
     refuse_missing(column, name, first_row)
     if not (types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_decimal(kind)):
-        is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_dictionary(kind)
+        is_text = types.is_dictionary(kind) or "string" in str(kind)    # also large ones and views
         raise ColumnError(name, first_row, f"holds {'the text' if is_text else f'{kind},'} {quoted(str(column[0]))}")
     column = column if kind == pa.float64() else compute.cast(column, pa.float64(), safe=False)
     values = column.to_numpy(zero_copy_only=False)

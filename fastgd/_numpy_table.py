@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastgd._columns import ColumnError
 from fastgd._table import Batch, Table, rows_at_once, said_of
 
 __all__ = ["Numpy"]
@@ -58,13 +59,13 @@ class Numpy(Table):
     def batches(self, numbers: Sequence[str], texts: Sequence[str]) -> Iterator[Batch]:
         import pyarrow as pa
 
-        places = [self.places[name] for name in (*numbers, *texts)]
+        places = {name: self.places[name] for name in (*numbers, *texts)}
         rows = rows_at_once(len(self.names))
-        readers = {member: self.pieces(member, rows) for member, _ in places}
+        readers = {member: self.pieces(member, rows) for member, _ in places.values()}
         with said_of(self.path):
             for start in range(0, self.n_rows, rows):
                 pieces = {member: next(reader) for member, reader in readers.items()}
-                values = [column_at(pieces[member], place) for member, place in places]
+                values = [column_at(pieces[member], place, name) for name, (member, place) in places.items()]
                 n_rows = min(rows, self.n_rows - start)
                 yield Batch([pa.array(value) for value in values], n_rows, (start + n_rows) / self.n_rows)
 
@@ -107,9 +108,18 @@ def columns_of(name: str, shape: tuple[int, ...], dtype: np.dtype) -> dict[str, 
     return {f"{name}{place}": place for place in range(shape[1])}
 
 
-def column_at(piece: np.ndarray, place: str | int) -> np.ndarray:
-    """A column of these rows, in the byte order of this machine."""
+def column_at(piece: np.ndarray, place: str | int, name: str) -> np.ndarray:
+    """A column of these rows, in the byte order of this machine.
+
+    Raises
+    ------
+    ColumnError
+        If its elements are arrays, records or complex numbers.
+    """
     column = piece[place] if isinstance(place, str) else piece.reshape(len(piece), -1)[:, place]
+    if column.ndim > 1 or column.dtype.kind in "cV":
+        kind = f"arrays of shape {column.shape[1:]}" if column.ndim > 1 else f"{column.dtype} elements"
+        raise ColumnError(name, None, f"holds {kind}, which are not read", missing=True)
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8")
     wide = column.dtype.kind == "f" and column.dtype.itemsize > 8

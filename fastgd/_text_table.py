@@ -21,6 +21,8 @@ TEXT_BYTES_PER_COLUMN = 64
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 #: What pyarrow says of a row or a value, which it counts with the header and without blank lines.
 RAGGED = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
+#: 1,5 and 1,234 and 10% and € 5 and 1'234.50 and 1 234.
+ALMOST_A_NUMBER = re.compile(r"[^\w\s]?\s?[-+]?\d[\d.,' ]*\s?[^\w\s]?")
 UNCONVERTED = re.compile(r"In CSV column #(\d+): Row #(\d+): CSV conversion error to \w+: invalid (.*)", re.DOTALL)
 
 
@@ -37,7 +39,7 @@ class Text(Table):
                 record: list[str] = next((row for row in csv.reader(lines, delimiter=self.delimiter) if row), [])
             except csv.Error as error:
                 raise ValueError(f"{path} has no header: {error}") from None
-        if any("\udc80" <= letter <= "\udcff" for name in record for letter in name):
+        if any("\udc80" <= letter <= "\udcff" or letter == "\0" for name in record for letter in name):
             raise ValueError(f"{path}: its header is not in UTF-8")
         if not record:
             raise ValueError(f"{path} is empty")
@@ -97,6 +99,8 @@ class Text(Table):
                 return ColumnError(name, row, "has no value", missing=True)
             text = rest.removeprefix("value '").removesuffix("'")
             hint = " (is a quote not closed?)" if "\n" in text else ""
+            if ALMOST_A_NUMBER.fullmatch(text):
+                hint = " (numbers are written as 1234.5)"
             problem = "is not in UTF-8" if "UTF8" in rest else f"holds the text {quoted(text)}{hint}"
             return ColumnError(name, row, problem)
         if "cannot infer number of columns" in message:    # nothing after the header

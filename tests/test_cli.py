@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
@@ -372,6 +373,33 @@ def test_what_csv_may_hold(folder: Path) -> None:
     assert found["categories"] == {"text": ["NA", 'one\r\nor "two", three', "x"]}
 
 
+def test_csv_of_other_systems(folder: Path) -> None:
+    """Carriage returns alone, several members of gzip, and no line break at the end."""
+    expected = as_json_of(GOOD, folder / "t.csv")
+    assert as_json_of(GOOD.replace("\n", "\r"), folder / "t.csv") == expected
+    assert as_json_of(GOOD.rstrip(), folder / "t.csv") == expected
+    middle = GOOD.index("2,3")
+    parts = [gzip.compress(part.encode()) for part in (GOOD[:middle], GOOD[middle:])]
+    (folder / "t.csv.gz").write_bytes(b"".join(parts))
+    assert as_json("fit", "t.csv.gz", "--target", "y")["coef"] == expected
+
+
+def as_json_of(text: str, path: Path) -> Any:
+    path.write_bytes(text.encode())
+    return as_json("fit", path, "--target", "y")["coef"]
+
+
+def test_names_of_any_kind(folder: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((20, 5))
+    names = ["a b", "c,d", "e[1]", 'q"q', "two\nlines"]
+    write_delimited(pa.table(dict(zip(names, x.T, strict=True))), folder / "t.csv")
+    found = as_json("fit", "t.csv", "--target", "a b")
+    assert list(found["coef"]) == names[1:]
+    found = as_json("fit", "t.csv", "--target", "a b", "--features", '"c,d",e[1]', "--features", 'q"q')
+    assert list(found["coef"]) == names[1:4]
+    assert r"two\nlines" in succeeded("fit", "t.csv", "--target", "a b")
+
+
 def test_the_text_of_a_fit(folder: Path) -> None:
     write_delimited(table(), folder / "t.csv")
     text = succeeded("fit", "t.csv", "--target", "price", "--categorical", "city", "--test-fraction", "0.2")
@@ -486,6 +514,22 @@ def test_a_prediction_that_fails_leaves_what_was_there(folder: Path, model: fg.F
 
 GOOD = "x,y\n1,2\n2,3\n3,5\n"
 
+
+def as_parquet(rows: pa.Table) -> bytes:
+    file = io.BytesIO()
+    parquet.write_table(rows, file)
+    return file.getvalue()
+
+
+def as_arrow(rows: pa.Table) -> bytes:
+    file = io.BytesIO()
+    with pa.ipc.new_file(file, rows.schema) as writer:
+        writer.write_table(rows)
+    return file.getvalue()
+
+
+PARQUET, ARROW = (write(pa.table({"x": [1.0, 2.0, 3.0], "y": [2.0, 3.0, 5.0]})) for write in (as_parquet, as_arrow))
+
 #: Of each case the files, the arguments, and the message.
 ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     "wrong target": (
@@ -522,6 +566,48 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         {"t.csv": "y\n1\n2\n"},
         "fit t.csv --target y",
         "t.csv has no column but the target 'y'",
+    ),
+    "a column named with spaces": (
+        {"t.csv": "x, y\n1, 2\n"},
+        "fit t.csv --target y",
+        "--target 'y' is no column of t.csv; did you mean ' y'?",
+    ),
+    "a feature that is not there, among some": (
+        {"t.csv": GOOD},
+        "fit t.csv --target y --features x,zz",
+        "--features 'zz' is no column of t.csv; it has 'x', 'y'",
+    ),
+    "a target twice": (
+        {"t.csv": "x,y,y\n1,2,3\n"},
+        "fit t.csv --target y",
+        "--target 'y' is the name of 2 columns of t.csv",
+    ),
+    "decimal comma": (
+        {"t.csv": 'x,y\n"1,5",2\n"2,5",3\n'},
+        "fit t.csv --target y",
+        "t.csv, row 1 (line 2): column 'x' holds the text '1,5' (numbers are written as 1234.5); declare it with *",
+    ),
+    "percentages": (
+        {"t.csv": "x,y\n5%,2\n"},
+        "fit t.csv --target y",
+        "*'5%' (numbers are written as 1234.5)*",
+    ),
+    "dates": (
+        {"t.csv": "x,y\n2020-01-31,2\n"},
+        "fit t.csv --target y",
+        ("t.csv, row 1 (line 2): column 'x' holds the text '2020-01-31'; declare it with --categorical x, or choose "
+         "others with --features"),
+    ),
+    "booleans": (
+        {"t.csv": "x,y\ntrue,2\n"},
+        "fit t.csv --target y",
+        "t.csv, row 1 (line 2): column 'x' holds the text 'true'; declare it with --categorical x, or *",
+    ),
+    "UTF-16": ({"t.csv": GOOD.encode("utf-16")}, "fit t.csv --target y", "t.csv: its header is not in UTF-8"),
+    "UTF-16 without a mark": (
+        {"t.csv": GOOD.encode("utf-16-le")},
+        "fit t.csv --target y",
+        "t.csv: its header is not in UTF-8",
     ),
     "wrong delimiter": (
         {"t.csv": "x;y\n1;2\n"},
@@ -692,6 +778,41 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
     ),
     "not Parquet": ({"t.parquet": GOOD}, "fit t.parquet --target y", "t.parquet cannot be read: *"),
     "not Arrow": ({"t.arrow": GOOD}, "fit t.arrow --target y", "t.arrow cannot be read: *"),
+    "Parquet, cut short": (
+        {"t.parquet": PARQUET[: len(PARQUET) // 2]},
+        "fit t.parquet --target y",
+        "t.parquet cannot be read: *",
+    ),
+    "Parquet, damaged": (
+        {"t.parquet": PARQUET[:4] + b"\xff" * 60 + PARQUET[64:]},
+        "fit t.parquet --target y",
+        "t.parquet cannot be read: *",
+    ),
+    "Parquet without rows": (
+        {"t.parquet": as_parquet(pa.table({"x": pa.array([], pa.float64()), "y": pa.array([], pa.float64())}))},
+        "fit t.parquet --target y",
+        "t.parquet has no rows",
+    ),
+    "Parquet, a name twice": (
+        {"t.parquet": as_parquet(pa.Table.from_arrays([pa.array([1.0]), pa.array([1.0])], names=["x", "x"]))},
+        "fit t.parquet --target x",
+        "--target 'x' is the name of 2 columns of t.parquet",
+    ),
+    "a file of Arrow, cut short": (
+        {"t.arrow": ARROW[:-50]},
+        "fit t.arrow --target y",
+        "t.arrow cannot be read: *",
+    ),
+    "a stream of Arrow, cut short": (
+        {"t.arrow": ARROW[8 : len(ARROW) // 2]},
+        "fit t.arrow --target y",
+        "t.arrow cannot be read: *",
+    ),
+    "Feather of version 1": (
+        {"t.feather": b"FEA1" + bytes(99)},
+        "fit t.feather --target y",
+        "t.feather cannot be read: it is in version 1 of Feather: write it anew in version 2",
+    ),
     "not NPY": ({"t.npy": GOOD}, "fit t.npy --target y", "t.npy cannot be read: *"),
     "not NPZ": ({"t.npz": GOOD}, "fit t.npz --target y", "t.npz cannot be read: File is not a zip file"),
     "gd of rows that stream": (
@@ -882,6 +1003,13 @@ def test_what_is_wrong_with_data_to_predict_from(folder: Path, content: str, mes
             "t.parquet, row 1: column 'x' holds timestamp[ms], '1970-01-01 00:00:00.001000';",
         ),
         (pa.array([[1], [2], [3]]), "t.parquet, row 1: column 'x' holds list<"),
+        (pa.array([{"a": 1}] * 3), "t.parquet, row 1: column 'x' holds struct<a: int64>, "),
+        (pa.array([b"1", b"2", b"3"]), "t.parquet, row 1: column 'x' holds binary, "),
+        (pa.array([1, 2, 3], pa.date32()), "t.parquet, row 1: column 'x' holds date32[day], '1970-01-02';"),
+        (
+            pa.array(["a", "b", "a"]).dictionary_encode(),
+            "t.parquet, row 1: column 'x' holds the text 'a'; declare it with --categorical x, or",
+        ),
     ],
 )
 def test_types_that_are_no_numbers(folder: Path, column: pa.Array, problem: str) -> None:
@@ -925,8 +1053,25 @@ def test_an_identifier_is_no_category(folder: Path, monkeypatch: pytest.MonkeyPa
             {"a": np.zeros((2, 2, 2))},
             "t.npz cannot be read: its array 'a' has shape (2, 2, 2); it must have one or two axes",
         ),
+        ({"a": np.array(3.0), "y": np.zeros(3)}, "t.npz cannot be read: its array 'a' has shape (); it must have"),
+        ({}, "--target 'y' is no column of t.npz; it has no columns"),
+        (
+            {"a": np.zeros(3, [("v", float, 2), ("y", float)])},
+            "t.npz: column 'v' holds arrays of shape (2,), which are not read",
+        ),
+        (
+            {"a": np.zeros(3, [("v", [("u", float)]), ("y", float)])},
+            "t.npz: column 'v' holds [('u', '<f8')] elements, which are not read",
+        ),
+        (
+            {"a": np.zeros(3, "M8[D]"), "y": np.zeros(3)},
+            "t.npz, row 1: column 'a' holds date32[day], '1970-01-01'; declare it",
+        ),
         ({"a": np.array([None, 1])}, "t.npz cannot be read: its array 'a' holds Python objects, which are not read"),
-        ({"a": np.zeros(3, complex), "y": np.zeros(3)}, "t.npz cannot be read: "),
+        (
+            {"a": np.zeros(3, complex), "y": np.zeros(3)},
+            "t.npz: column 'a' holds complex128 elements, which are not read",
+        ),
     ],
 )
 def test_arrays_that_make_no_table(folder: Path, arrays: dict[str, np.ndarray], message: str) -> None:
