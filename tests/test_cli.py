@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -1241,13 +1242,49 @@ def test_errors_of_a_process(folder: Path) -> None:
     assert done.stderr == "fastgd: t.csv, line 3: 1 values where the header has 2\n"
 
 
-def test_a_bar_is_shown_on_a_terminal_and_json_stays_json(folder: Path) -> None:
+def on_a_terminal(*arguments: Any) -> tuple[str, str]:
+    """What the command prints on stdout, a pipe, and on stderr, a terminal of 80 columns."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "fastgd", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=os.environ | {"COLUMNS": "80", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # so Linux says that nobody has it open any more
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    os.close(ours)
+    printed = child.communicate(timeout=120)[0]
+    assert child.returncode == 0, shown
+    return printed.decode(), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudoterminals")
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.parquet"])
+def test_bars_are_shown_on_a_terminal_and_json_stays_json(folder: Path, name: str) -> None:
+    """Of both passes over the file, and of the descent."""
+    write = write_delimited if name == "t.csv.gz" else parquet.write_table
+    write(table(), folder / name)
+    arguments = ("fit", name, "--target", "price", "--categorical", "city", "--json")
+    printed, shown = on_a_terminal(*arguments, "--memory", "0")
+    assert json.loads(printed)["train"]["n_rows"] == ROWS
+    assert re.search(rf"categories of {name} ━+ +100% 700 rows, \S+ left", shown)
+    assert re.search(rf"[\r\n]{name} ━+ +100% 700 rows, \S+ left", shown)
+    assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
+    printed, shown = on_a_terminal(*arguments, "--solver", "gd")
+    assert json.loads(printed)["solver"] == "gd"
+    assert "100% 700 rows" in shown.partition("iteration")[0] and " / 1,000 ━" in shown
+
+
+def test_no_bars_are_shown_in_a_pipe(folder: Path) -> None:
     write_delimited(table(), folder / "t.csv")
-    arguments = ("fit", "t.csv", "--target", "price", "--categorical", "city", "--json")
-    done = process(*arguments, FORCE_COLOR="1", COLUMNS="100")  # rich then takes any stream for a terminal
-    assert json.loads(done.stdout)["train"]["n_rows"] == ROWS
-    assert "categories of t.csv" in done.stderr and "700 rows" in done.stderr
-    assert process(*arguments).stderr == ""
+    done = process("fit", "t.csv", "--target", "price", "--categorical", "city", "--solver", "gd", "--json")
+    assert json.loads(done.stdout)["solver"] == "gd" and done.stderr == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the device is Linux's")
