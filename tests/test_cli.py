@@ -1135,14 +1135,7 @@ def test_help() -> None:
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == succeeded("--help") == succeeded("-h")
     assert succeeded("--version") == f"fastgd {fg.__version__}\n"
-    options = {
-        "fit": "target features categorical solver l1 l2 lr max-iter test-fraction memory out plot json",
-        "predict": "out json",
-        "inspect": "json",
-        "demo": "data json",
-        "info": "json",
-    }
-    for command, known in options.items():
+    for command, known in OPTIONS.items():
         text = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command, "--help"]).stdout
         assert f"fastgd {command} [OPTIONS]" in text and max(map(len, text.splitlines())) <= 80
         assert re.findall(r"^ +(?:-h, )?--([a-z0-9-]+)", text, re.MULTILINE) == [*known.split(), "help"]
@@ -1214,6 +1207,21 @@ def test_an_extra_that_is_missing_is_named_in_one_line(
     done = process(*arguments.split(), code=code)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"fastgd: {message}\n")
 
+
+#: The options of each command, and a run of each that has a key for all that `--json` may say.
+OPTIONS = {
+    "fit": "target features categorical solver l1 l2 lr max-iter test-fraction memory out plot json",
+    "predict": "out json",
+    "inspect": "json",
+    "demo": "data json",
+    "info": "json",
+}
+RUNS = {
+    "fit": "fit t.csv --target price --categorical city",
+    "predict": "predict model.safetensors t.csv --out p.csv",
+    "inspect": "inspect model.safetensors",
+    "demo": "demo",
+}
 
 #: The command that gets Ctrl-C's signal half a second after its solver has begun.
 INTERRUPTED = """
@@ -1361,6 +1369,16 @@ def test_words_of_options() -> None:
             bytes_of(text)
     assert listed(None) is None
     assert listed(["a, b", 'c,"d, e"', "a"]) == ["a", "b", "c", "d, e"]
+
+
+@pytest.mark.usefixtures("model")
+def test_the_docs_speak_of_every_option_key_and_format() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    options = {option for command in OPTIONS for option in OPTIONS[command].split()} | {"version"}
+    assert [option for option in sorted(options) if f"--{option}" not in page] == []
+    keys = {key for name in ("fit", "predict", "inspect", "demo") for key in as_json(*RUNS[name].split())}
+    assert [key for key in sorted(keys) if f"`{key}`" not in page] == []
+    assert [ending for ending in (*_tables.KINDS, *_tables.COMPRESSIONS) if f"`{ending}`" not in page] == []
 
 
 def test_the_session_in_the_docs_is_what_happens(tmp_path: Path) -> None:
