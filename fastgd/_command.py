@@ -21,7 +21,7 @@ from fastgd._words import nearest, printable
 __all__ = ["Commands", "number", "whole_number"]
 
 NAME = "fastgd"
-#: What typer raises for wrong usage: its own class or, in versions before 0.20, one of click's.
+#: What typer raises for wrong usage: its own class or, in older versions, one of click's.
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 #: Letters of a message, at most: more than a path and a few names have.
 MOST_LETTERS = 1000
