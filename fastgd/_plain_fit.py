@@ -269,7 +269,8 @@ def mean_loss(
         else:
             prediction = predict_dense(X, w[:-1], float(w[-1]), wide)
         losses, slopes = loss_and_slope(loss, prediction - y, epsilon)
-        return float(np.average(losses, weights=s)), prediction - slopes
+        loss_there = losses.mean() if s is None else np.average(losses, weights=s)
+        return float(loss_there), prediction - slopes
 
 
 def optimality(

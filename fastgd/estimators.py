@@ -53,7 +53,7 @@ __all__ = ["GDRegressor", "SGDRegressor"]
 logger = logging.getLogger("fastgd")
 
 FLOATS = [np.float64, np.float32]
-#: Seeds are below this, as scikit-learn draws them.
+#: Seeds that are drawn are below this, as scikit-learn's.
 MAX_SEED = np.iinfo(np.int32).max
 #: Of which the validation takes longer than an epoch.
 FEW_NUMBERS = 4096
@@ -67,6 +67,13 @@ def textbook(alpha: float, l1_ratio: float) -> tuple[float, float]:
     That is half of F: L / 2 + alpha (l1_ratio |w|_1 + (1 - l1_ratio) / 2 |w|^2).
     """
     return 2 * alpha * l1_ratio, alpha * (1 - l1_ratio)
+
+
+def seed_of(random_state: Any) -> int:
+    """A whole number is its own seed: to seed scikit-learn's generator takes as long as to fit hundreds of rows."""
+    if isinstance(random_state, Integral):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(MAX_SEED))
 
 
 class LinearRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
@@ -266,7 +273,7 @@ class GDRegressor(LinearRegressor):
         """Take in more rows, in one pass, and fit all that came so far, exactly.
 
         The rows themselves are not kept, but their second moments, (n_features + 2)^2 numbers for each target. `fit`
-        begins anew. There is no such method with an l1 penalty.
+        keeps none, so that after it this begins anew. There is no such method with an l1 penalty.
 
         Parameters
         ----------
@@ -277,9 +284,17 @@ class GDRegressor(LinearRegressor):
         Returns
         -------
         self : GDRegressor
+
+        Warns
+        -----
+        UserWarning
+            If what the model was fitted to before is forgotten, as after `fit`.
         """
         first = not hasattr(self, "_moments")
         X, y, weights = self._checked(X, y, sample_weight, reset=first)
+        if first and hasattr(self, "coef_"):
+            message = "partial_fit begins anew: fit keeps no moments; give its rows again, if they are to count"
+            warnings.warn(message, UserWarning, stacklevel=3)
         columns = y.T if y.ndim == 2 else [y]
         if first:
             self._moments = [Moments(X.shape[1], self.n_threads, dtype=np.float64) for _ in columns]
@@ -340,7 +355,7 @@ def options_of(model: GDRegressor) -> dict[str, Any]:
         "fit_intercept": bool(model.fit_intercept), "l1": l1, "l2": l2, "n_threads": model.n_threads,
     }  # fmt: skip
     if model.solver != "auto" and "random_state" in SOLVERS[model.solver].uses and model.random_state is not None:
-        options["random_state"] = int(check_random_state(model.random_state).randint(MAX_SEED))
+        options["random_state"] = seed_of(model.random_state)
     return options
 
 
@@ -375,7 +390,7 @@ class Shown:
 
 
 class SGDRegressor(LinearRegressor):
-    """Linear model fitted by stochastic gradient descent: scikit-learn's SGDRegressor, several times as fast.
+    """Linear model fitted by stochastic gradient descent: scikit-learn's SGDRegressor, but faster.
 
     Minimises sum_i s_i loss(x_i.w + b, y_i) / sum_i s_i + alpha (l1_ratio |w|_1 + (1 - l1_ratio) / 2 |w|^2) by an
     update for each row. Every parameter has the name, meaning and default that it has there, and with `shuffle=False`
@@ -757,7 +772,7 @@ class SGDRegressor(LinearRegressor):
         if self.early_stopping and anew:
             order, score = self._set_aside(order, X, y, s)
         shuffles = self.shuffle and len(order) > 1
-        seed = int(check_random_state(self.random_state).randint(MAX_SEED)) if shuffles else None
+        seed = seed_of(self.random_state) if shuffles else None
         descent = self._new_descent(start, rows, s, mean_weight, anew)
         stopping = Stopping(self.tol, self.n_iter_no_change, self.learning_rate == "adaptive")
 

@@ -379,6 +379,9 @@ def test_a_shuffled_fit_comes_as_near_as_scikit_learns() -> None:
 
 def test_seeds() -> None:
     X, y, _ = data()
+    whole = [fg.SGDRegressor(random_state=seed).fit(X, y).coef_.tolist() for seed in (0, np.int64(0), 1, 2**32 - 1)]
+    assert whole[0] == whole[1]
+    assert len(set(map(tuple, whole))) == 3
     fits = [fg.SGDRegressor(random_state=np.random.RandomState(7)).fit(X, y).coef_.tolist() for _ in range(2)]
     state = np.random.RandomState(7)
     going_on = [fg.SGDRegressor(random_state=state).fit(X, y).coef_.tolist() for _ in range(2)]
@@ -604,8 +607,10 @@ def test_partial_fits_of_the_optimum_are_exact() -> None:
         assert again.coef_ == pytest.approx(model.partial_fit(csr_matrix(X), target).coef_, rel=1e-9)
     with pytest.raises(ValueError, match="y has 1 targets, but before it had 2"):
         model.partial_fit(X, y)
-    model.fit(X, y).partial_fit(X, y)
-    assert model.coef_ == pytest.approx(fg.GDRegressor(0.3).fit(X, y).coef_)     # fit begins anew, and so does it
+    with pytest.warns(UserWarning, match="partial_fit begins anew") as seen:
+        model.fit(X[:50], y[:50]).partial_fit(X, y)
+    assert seen[0].filename == __file__
+    assert model.coef_ == pytest.approx(fg.GDRegressor(0.3).fit(X, y).coef_)
     assert not hasattr(fg.GDRegressor(0.3, l1_ratio=0.5), "partial_fit")
     with pytest.raises(AttributeError, match="partial_fit"):
         fg.GDRegressor(0.3, l1_ratio=0.5).partial_fit(X, y)
@@ -674,7 +679,9 @@ def test_pipelines_searches_and_copies(Estimator: Any) -> None:
     for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), copy.copy(model)):
         assert other.predict(X).tolist() == model.predict(X).tolist()
         assert other.get_params() == model.get_params()
-        other.partial_fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            other.partial_fit(X, y)
     assert not hasattr(clone(model), "coef_")
     assert repr(Estimator(alpha=0.5)) == f"{Estimator.__name__}(alpha=0.5)"
     assert "<div" in Estimator()._repr_html_()
