@@ -32,8 +32,10 @@ class Lines(Progress):
 
     def __init__(self) -> None:
         self.notebook = Notebook.here()
+        console = Console(stderr=True, force_jupyter=False)
         super().__init__(
-            console=Console(stderr=True, force_jupyter=False),
+            console=console,
+            disable=not console.is_terminal,    # else a line end is written
             transient=True,
             redirect_stdout=is_terminal(sys.stdout),    # what is printed meanwhile goes where it would have gone
         )

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import rich
 import typer
 from rich.console import Console
 
@@ -394,11 +393,8 @@ def fit_of(rows: Rows, options: dict[str, Any], fraction: float, memory: int | N
     """The fit, with a bar while the rows are read and one while a solver works, and what was warned of."""
     with bar(rows.table.path.name) as seen:
         gathered = gather(rows, options, fraction=fraction, memory=memory, seen_so_far=seen)
-    if options["solver"] not in FROM_MOMENTS and Console(stderr=True).is_terminal:
-        rich.reconfigure(stderr=True)   # the console that the fit's own bar is drawn on
-        options = {**options, "progress": True}
     with told_warnings() as said:
-        fitted = fit_gathered(gathered, rows.design, options)
+        fitted = fit_gathered(gathered, rows.design, {**options, "progress": options["solver"] not in FROM_MOMENTS})
     said += [f"no training row has {name}, so its coefficient is 0" for name in fitted.unseen]
     return fitted, said
 

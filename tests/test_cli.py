@@ -1286,7 +1286,7 @@ def test_bars_are_shown_on_a_terminal_and_json_stays_json(folder: Path, name: st
     assert max(map(len, re.split(r"[\r\n]+", shown))) <= 80
     printed, shown = on_a_terminal(*arguments, "--solver", "gd")
     assert json.loads(printed)["solver"] == "gd"
-    assert "100% 700 rows" in shown.partition("iteration")[0] and " / 1,000 ━" in shown
+    assert re.search(rf"[\r\n]{name} ━+ 100% 700 rows.*[\r\n]iteration [\d,]+ / 1,000 ", shown, re.DOTALL)
 
 
 def test_no_bars_are_shown_in_a_pipe(folder: Path) -> None:
