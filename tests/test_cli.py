@@ -909,11 +909,6 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "fit t.csv --target y --out m.png --plot m.png",
         "--plot must be another file: m.png is what --out writes",
     ),
-    "a device in the place of the model": (
-        {"t.csv": GOOD},
-        "fit t.csv --target y --out /dev/null",
-        "/dev/null cannot be written: it is no regular file, which a model replaces as a whole",
-    ),
     "the predictions in the place of the data": (
         {"t.csv": GOOD},
         "predict m.safetensors t.csv --out t.csv",
@@ -924,7 +919,6 @@ ERRORS: dict[str, tuple[dict[str, str | bytes], str, str]] = {
         "demo --data no/houses.csv",
         "no/houses.csv cannot be written: there is no folder no",
     ),
-    "a device for a model": ({}, "inspect /dev/null", "/dev/null is no regular file, and so no model"),
     "a folder for a model": ({"m/x": ""}, "inspect m", "m: Is a directory"),
     "no such kind of picture": (
         {"t.csv": GOOD},
@@ -1159,8 +1153,9 @@ def test_a_folder_that_may_not_be_written_to(folder: Path, monkeypatch: pytest.M
     assert message == "closed/m.safetensors cannot be written: no permission to write in the folder closed"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes with names")
 @pytest.mark.usefixtures("model")
-def test_predictions_go_into_a_device_or_through_a_link_without_replacing_it(folder: Path) -> None:
+def test_predictions_go_into_a_pipe_or_through_a_link_without_replacing_it(folder: Path) -> None:
     expected = succeeded("predict", "model.safetensors", "t.csv")
     (folder / "link.csv").symlink_to("kept.csv")
     (folder / "kept.csv").write_text("old")
@@ -1170,6 +1165,9 @@ def test_predictions_go_into_a_device_or_through_a_link_without_replacing_it(fol
     with subprocess.Popen(["cat", folder / "pipe"], stdout=subprocess.PIPE, text=True) as reader:
         succeeded("predict", "model.safetensors", "t.csv", "--out", "pipe")
         assert reader.communicate(timeout=60)[0] == expected
+    message = refused("fit", "t.csv", "--target", "price", "--categorical", "city", "--out", "pipe")
+    assert message == "pipe cannot be written: it is no regular file, which a model replaces as a whole"
+    assert refused("inspect", "pipe") == "pipe is no regular file, and so no model"
     assert (folder / "pipe").is_fifo()
 
 
