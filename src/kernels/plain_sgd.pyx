@@ -151,7 +151,7 @@ cdef inline void note_norm(
 
 cdef inline void solve(
     const PlainRule *rule, PlainRun *run, SGDState *state, Tile *tile, Py_ssize_t at, const double *products,
-    const double *left, double *scale, double *u_out
+    const double *scale, double *u_out
 ) noexcept nogil:
     """Find the steps u of a panel, the norms of w before each, and where the intercept goes.
 
@@ -178,13 +178,13 @@ cdef inline void solve(
     u2 = step_of(rule, tile, at + 2, r2)
     r3 += u2 * (scale[3] * inverse2 * products[12] + k)
     u3 = step_of(rule, tile, at + 3, r3)
-    note_norm(run, tile, at, left[0], u0, b, products[4])
+    note_norm(run, tile, at, left_by_l2(rule, tile.rate[at]), u0, b, products[4])
     b += k * u0
-    note_norm(run, tile, at + 1, left[1], u1, b, products[6])
+    note_norm(run, tile, at + 1, left_by_l2(rule, tile.rate[at + 1]), u1, b, products[6])
     b += k * u1
-    note_norm(run, tile, at + 2, left[2], u2, b, products[9])
+    note_norm(run, tile, at + 2, left_by_l2(rule, tile.rate[at + 2]), u2, b, products[9])
     b += k * u2
-    note_norm(run, tile, at + 3, left[3], u3, b, products[13])
+    note_norm(run, tile, at + 3, left_by_l2(rule, tile.rate[at + 3]), u3, b, products[13])
     state.intercept = b + k * u3
     u_out[0], u_out[1], u_out[2], u_out[3] = u0, u1, u2, u3
 
@@ -222,7 +222,6 @@ cdef Py_ssize_t take_panels(
     cdef double products[12 + LANES]
     cdef double u[PANEL]
     cdef double a[PANEL]
-    cdef double left[PANEL]
     cdef double scale[PANEL + 1]
     cdef bint adds = averages(rule, run)
     cdef Py_ssize_t at = 0, q
@@ -230,12 +229,11 @@ cdef Py_ssize_t take_panels(
     while at + PANEL <= size:
         scale[0] = state.scale
         for q in range(PANEL):
-            left[q] = left_by_l2(rule, tile.rate[at + q])
-            scale[q + 1] = scale[q] * left[q]
+            scale[q + 1] = scale[q] * left_by_l2(rule, tile.rate[at + q])
         if scale[PANEL] < rule.floor:
             break
         multiply(tile.x + at, state.w, width, products)
-        solve(rule, run, state, tile, at, products, left, scale, u)
+        solve(rule, run, state, tile, at, products, scale, u)
         for q in range(PANEL):
             a[q] = u[q] / scale[q + 1]
         add_panel(tile.x + at, a, width, state.w)
