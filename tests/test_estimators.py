@@ -31,7 +31,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 import fastgd as fg
-from fastgd._plain_fit import ascending
+from fastgd._plain_fit import ascending, expands
 from fastgd.estimators import textbook
 
 LOSSES = ["squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"]
@@ -147,6 +147,27 @@ def test_steps_that_are_too_long_lead_where_scikit_learns_do(loss: str, penalty:
         for weights in (None, s, s - 0.1):
             model = quietly(fg.SGDRegressor(**options), X, y, sample_weight=weights)
             assert_same(model, quietly(Peer(**options), X, y, sample_weight=weights))
+
+
+def test_sums_are_made_in_scikit_learns_order_where_rounding_grows() -> None:
+    """Else they are made faster: a few long steps, of a schedule that falls, make nothing of it."""
+    X, y, s = data(400, 150)
+    reach = 0.01 * ((X**2).sum(axis=1).max() + 1)       # of eta0 = 0.01
+    assert 1 < reach < 4
+    for eta, power_t, loss, weights, expected in (
+        (0.019 / reach, 0.0, "squared_error", None, False),
+        (0.021 / reach, 0.0, "squared_error", None, True),
+        (0.021 / reach, 0.0, "epsilon_insensitive", None, False),
+        (0.011 / reach, 0.0, "squared_epsilon_insensitive", None, True),
+        (0.021 / reach, 0.25, "squared_error", None, False),        # two or three steps
+        (0.08 / reach, 0.25, "squared_error", None, True),          # hundreds of them
+        (0.2 / reach, 0.25, "squared_error", None, True),
+        (1e-9, 0.0, "huber", s - 0.1, True),
+        (1e-9, 0.0, "huber", s, False),
+    ):
+        assert expands(X, weights, loss, ("invscaling", eta, power_t), 1.0) == expected, (eta, power_t, loss)
+    model = quietly(fg.SGDRegressor(shuffle=False, tol=None, max_iter=5), X, y)
+    assert_same(model, quietly(Peer(shuffle=False, tol=None, max_iter=5), X, y))
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 3.0])

@@ -85,8 +85,8 @@ class DescentPathDisplay:
     --------
     >>> import fastgd as fg
     >>> r = fg.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.5], solver="gd", lr=0.1, keep_path=True)
-    >>> display = fg.DescentPathDisplay.from_result(r)  # doctest: +SKIP
-    >>> display.figure_.savefig("path.png")             # doctest: +SKIP
+    >>> display = fg.DescentPathDisplay.from_result(r)
+    >>> display.figure_.savefig("path.png")
     """
 
     ax_: Axes
@@ -316,7 +316,7 @@ class DescentPathDisplay:
         ...     return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
         >>> path = [[-1.2, 1.0]]
         >>> r = fg.minimize(rosenbrock, path[0], callback=lambda x: path.append(x))
-        >>> display = fg.DescentPathDisplay.from_function(rosenbrock, path, optimum=r.x)  # doctest: +SKIP
+        >>> display = fg.DescentPathDisplay.from_function(rosenbrock, path, optimum=r.x)
         """
         if not callable(f):
             raise TypeError(f"f must be a function of two numbers in an array, got {f!r}")

@@ -66,8 +66,8 @@ class LossCurveDisplay:
     --------
     >>> import fastgd as fg
     >>> r = fg.fit([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.5], solver="gd", lr=0.1)
-    >>> display = fg.LossCurveDisplay.from_result(r, y_unit="min")  # doctest: +SKIP
-    >>> display.figure_.savefig("loss.png")                         # doctest: +SKIP
+    >>> display = fg.LossCurveDisplay.from_result(r, y_unit="min")
+    >>> display.figure_.savefig("loss.png")
     """
 
     ax_: Axes
