@@ -17,7 +17,6 @@ try:
     from sklearn.utils import check_random_state
     from sklearn.utils._param_validation import Interval, StrOptions
     from sklearn.utils.extmath import safe_sparse_dot
-    from sklearn.utils.metaestimators import available_if
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise ImportError(
@@ -46,7 +45,6 @@ __all__ = [
     "StrOptions",
     "Watch",
     "_fit_context",
-    "available_if",
     "check_is_fitted",
     "check_random_state",
     "r2_score",

@@ -34,7 +34,6 @@ from fastgd._scikit import (
     StrOptions,
     Watch,
     _fit_context,
-    available_if,
     check_is_fitted,
     check_random_state,
     r2_score,
@@ -106,13 +105,6 @@ class LinearRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
 
 
 # ---- the optimum -----------------------------------------------------------------------------------------------------
-
-
-def streams(model: Any) -> bool:
-    """Whether a model can be fitted piece by piece: second moments know of no l1."""
-    if model.alpha > 0 and model.l1_ratio > 0:
-        raise AttributeError("partial_fit needs alpha=0 or l1_ratio=0: it goes by second moments, which know of no l1")
-    return True
 
 
 class GDRegressor(LinearRegressor):
@@ -259,15 +251,10 @@ class GDRegressor(LinearRegressor):
             )  # fmt: skip
         self._take(result, y.ndim == 2)
         if not result.converged and self.tol != 0 and not watch.stopped:
-            warnings.warn(
-                f"the fit ended with optimality {result.optimality:.3g} ({result.solver}: {result.stop_reason})",
-                ConvergenceWarning,
-                stacklevel=3,       # the line that called fit, through scikit-learn's decorator
-            )
+            warn_of(result)
         watch.end()
         return self
 
-    @available_if(streams)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GDRegressor:
         """Take in more rows, in one pass, and fit all that came so far, exactly.
@@ -289,6 +276,8 @@ class GDRegressor(LinearRegressor):
         -----
         UserWarning
             If what the model was fitted to before is forgotten, as after `fit`.
+        ConvergenceWarning
+            If the moments are not exact enough to tell the optimum.
         """
         first = not hasattr(self, "_moments")
         X, y, weights = self._checked(X, y, sample_weight, reset=first)
@@ -302,11 +291,16 @@ class GDRegressor(LinearRegressor):
             raise ValueError(f"y has {len(columns)} targets, but before it had {len(self._moments)}")
         for one, column in zip(self._moments, columns, strict=True):
             one.update(X, np.ascontiguousarray(column), weights)
-        _, l2 = textbook(self.alpha, self.l1_ratio)
+        l1, l2 = textbook(self.alpha, self.l1_ratio)
         moments = self._moments
-        results = [one.fit(l2=l2, fit_intercept=bool(self.fit_intercept)) for one in moments]
-        self._take(results[0] if len(results) == 1 else side_by_side(results), y.ndim == 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.ConvergenceWarning)
+            results = [one.fit(l1=l1, l2=l2, fit_intercept=bool(self.fit_intercept)) for one in moments]
+        result = results[0] if len(results) == 1 else side_by_side(results)
+        self._take(result, y.ndim == 2)
         self._moments = moments
+        if not result.converged:
+            warn_of(result)
         return self
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> tuple[Any, np.ndarray, np.ndarray | None]:
@@ -357,6 +351,12 @@ def options_of(model: GDRegressor) -> dict[str, Any]:
     if model.solver != "auto" and "random_state" in SOLVERS[model.solver].uses and model.random_state is not None:
         options["random_state"] = seed_of(model.random_state)
     return options
+
+
+def warn_of(result: FitResult) -> None:
+    """Warn of a fit that has not converged, at the line that called `fit`, through scikit-learn's decorator."""
+    message = f"the fit ended with optimality {result.optimality:.3g} ({result.solver}: {result.stop_reason})"
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)
 
 
 class Shown:

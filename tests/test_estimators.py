@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -615,14 +616,16 @@ def test_warm_starts_of_the_optimum() -> None:
     assert model.predict(X) == pytest.approx(two, abs=2)        # the model is what it was before
 
 
-def test_partial_fits_of_the_optimum_are_exact() -> None:
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_partial_fits_of_the_optimum_are_exact(l1_ratio: float) -> None:
     X, y, s = data(200)
     for target in (y, np.column_stack([y, -2 * y])):
-        model = fg.GDRegressor(0.3)
+        model = fg.GDRegressor(0.3, l1_ratio=l1_ratio)
         for part in (slice(0, 7), slice(7, 8), slice(8, 200)):
             model.partial_fit(X[part], target[part], sample_weight=s[part])
-        whole = fg.GDRegressor(0.3).fit(X, target, sample_weight=s)
+        whole = fg.GDRegressor(0.3, l1_ratio=l1_ratio).fit(X, target, sample_weight=s)
         assert model.coef_ == pytest.approx(whole.coef_, rel=1e-9)
+        assert model.loss_curve_[-1] == pytest.approx(whole.loss_curve_[-1], rel=1e-12)
         assert model.intercept_ == pytest.approx(whole.intercept_, rel=1e-9)
         again = pickle.loads(pickle.dumps(model)).partial_fit(X, target)
         assert again.coef_ == pytest.approx(model.partial_fit(csr_matrix(X), target).coef_, rel=1e-9)
@@ -631,10 +634,16 @@ def test_partial_fits_of_the_optimum_are_exact() -> None:
     with pytest.warns(UserWarning, match="partial_fit begins anew") as seen:
         model.fit(X[:50], y[:50]).partial_fit(X, y)
     assert seen[0].filename == __file__
-    assert model.coef_ == pytest.approx(fg.GDRegressor(0.3).fit(X, y).coef_)
-    assert not hasattr(fg.GDRegressor(0.3, l1_ratio=0.5), "partial_fit")
-    with pytest.raises(AttributeError, match="partial_fit"):
-        fg.GDRegressor(0.3, l1_ratio=0.5).partial_fit(X, y)
+    assert model.coef_ == pytest.approx(fg.GDRegressor(0.3, l1_ratio=l1_ratio).fit(X, y).coef_)
+
+
+def test_a_partial_fit_that_moments_do_not_tell_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y, _ = data(200)
+    real = fg.Moments.fit
+    monkeypatch.setattr(fg.Moments, "fit", lambda *given, **options: replace(real(*given, **options), converged=False))
+    with pytest.warns(ConvergenceWarning, match="the fit ended with optimality") as seen:
+        fg.GDRegressor().partial_fit(X, y)
+    assert seen[0].filename == __file__
 
 
 def test_dtypes_of_the_optimum() -> None:
