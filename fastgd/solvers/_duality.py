@@ -20,11 +20,15 @@ sums over rows are bounded by the lengths of the columns (Cauchy and Schwarz), a
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fastgd import _sparse
+from fastgd import _mse, _sparse
+from fastgd._csr import CSR
+from fastgd._engine import sum_blocks
 from fastgd._rows import RowBlock
 from fastgd._sparse import SparseBlock
 from fastgd.objective import MSE, SecondMoments
@@ -187,32 +191,27 @@ def pass_in_double(objective: MSE, w: np.ndarray) -> tuple[float, np.ndarray]:
     """
     d = objective.n_features
     coef, b = w[:d], float(w[d]) if len(w) > d else 0.0
-    sums = np.zeros(d + 2)  # of s r x, of s r and of s r^2
-    step = max(256, PANEL // d)
-    for block in objective.blocks:
-        for piece in block.pieces():
-            for start in range(0, len(piece), step):
-                add_in_double(piece.part(start, min(start + step, len(piece))), coef, b, sums)
-    sums *= 2 / objective.total_weight
-    sums[:d] += 2 * objective.l2 * coef
-    return float(sums[d + 1] / 2 + objective.l2 * (coef @ coef)), sums[: len(w)]
+    add: Any = _sparse.add_sums if isinstance(objective.X, CSR) else _mse.add_sums
+
+    def add_in_double(rows: RowBlock | SparseBlock, sums_out: np.ndarray) -> None:
+        for part in in_double(rows):
+            add(part, coef, b, sums_out)
+
+    sums = sum_blocks(objective.blocks, add_in_double, d + 2, objective.n_threads)  # s r^2, s r and s r x
+    grad = np.append(sums[2:], sums[1])[: len(w)] * (2 / objective.total_weight)
+    grad[:d] += 2 * objective.l2 * coef
+    return float(sums[0] / objective.total_weight + objective.l2 * (coef @ coef)), grad
 
 
-def add_in_double(rows: RowBlock | SparseBlock, coef: np.ndarray, b: float, sums_out: np.ndarray) -> None:
-    """Add sum s r x, sum s r and sum s r^2 of these rows."""
-    residual = np.full(len(rows), b)
-    residual -= 0.0 if rows.y is None else rows.y
+def in_double(rows: RowBlock | SparseBlock) -> Iterator[RowBlock | SparseBlock]:
+    """Rows with their numbers converted, a few at a time."""
     if isinstance(rows, SparseBlock):
-        image = np.empty(len(rows))
-        _sparse.predict(rows, coef, 0.0, image)
-        residual += image
+        for start, stop in rows.X.cuts(PANEL):
+            few = rows.part(start, stop)
+            X = CSR(few.X.data.astype(np.float64), few.X.indices, few.X.indptr, few.X.shape[1], few.X.ascending)
+            yield SparseBlock(X, few.y, few.s)
     else:
-        X = rows.X.astype(np.float64)
-        residual += X @ coef
-    weighted = residual if rows.s is None else residual * rows.s
-    if isinstance(rows, SparseBlock):
-        terms = np.repeat(weighted, np.diff(rows.X.indptr)) * rows.X.data
-        sums_out[:-2] += np.bincount(rows.X.indices, terms, len(coef))
-    else:
-        sums_out[:-2] += weighted @ X
-    sums_out[-2:] += weighted.sum(), weighted @ residual
+        step = max(256, PANEL // rows.X.shape[1])
+        for start in range(0, len(rows), step):
+            part = rows.part(start, min(start + step, len(rows)))
+            yield RowBlock(part.X.astype(np.float64, order="C"), part.y, part.s)
