@@ -87,6 +87,7 @@ class LinearRegressor(CallbackSupportMixin, RegressorMixin, BaseEstimator):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
 
         Returns
         -------
@@ -120,6 +121,7 @@ class GDRegressor(LinearRegressor):
     l1_ratio : float, default 0.0
         From 0, ridge, to 1, lasso.
     fit_intercept : bool, default True
+        Whether the model has an intercept; it is not penalised.
     solver : {"auto", "moments", "cg", "gd", "fista", "sgd", "saga"}, default "auto"
         As for `fastgd.fit`.
     max_iter : int, default 1000
@@ -139,7 +141,9 @@ class GDRegressor(LinearRegressor):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        The coefficients, in units of y per unit of the column.
     intercept_ : float or ndarray of shape (n_targets,)
+        The intercept; 0 without one.
     n_iter_ : int
         Iterations made.
     loss_curve_ : ndarray of shape (n_iter_ + 1,)
@@ -153,6 +157,7 @@ class GDRegressor(LinearRegressor):
     solver_ : str
         Which method was used.
     n_features_in_ : int
+        Columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Where X had names that are strings.
 
@@ -215,7 +220,9 @@ class GDRegressor(LinearRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The targets.
         sample_weight : array-like of shape (n_samples,), optional
             A weight of 0 is the same as the row's absence, 2 the same as its repetition.
 
@@ -265,8 +272,11 @@ class GDRegressor(LinearRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The targets.
         sample_weight : array-like of shape (n_samples,), optional
+            Of the rows; by default each counts once.
 
         Returns
         -------
@@ -423,6 +433,7 @@ class SGDRegressor(LinearRegressor):
     l1_ratio : float, default 0.15
         Share of l1 in "elasticnet".
     fit_intercept : bool, default True
+        Whether the model has an intercept; it is not penalised.
     max_iter : int, default 1000
         Epochs that `fit` may make.
     tol : float or None, default 1e-3
@@ -440,6 +451,7 @@ class SGDRegressor(LinearRegressor):
         end; the two passive-aggressive steps, for "epsilon_insensitive" alone.
     eta0 : float, default 0.01
     power_t : float, default 0.25
+        The exponent of "invscaling".
     early_stopping : bool, default False
         Whether to set rows aside and end by the score there.
     validation_fraction : float, default 0.1
@@ -454,7 +466,9 @@ class SGDRegressor(LinearRegressor):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,)
+        The coefficients, in units of y per unit of the column.
     intercept_ : ndarray of shape (1,)
+        The intercept; 0 without one.
     n_iter_ : int
         Epochs made.
     t_ : float
@@ -468,6 +482,7 @@ class SGDRegressor(LinearRegressor):
     stop_reason_ : str
         Why the fit ended.
     n_features_in_ : int
+        Columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
         Where X had names that are strings.
 
@@ -564,11 +579,15 @@ class SGDRegressor(LinearRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
         y : array-like of shape (n_samples,)
+            The targets.
         coef_init : array-like of shape (n_features,), optional
             Where to start.
         intercept_init : array-like of shape (1,), optional
+            The intercept to start from.
         sample_weight : array-like of shape (n_samples,), optional
+            Of the rows; by default each counts once.
 
         Returns
         -------
@@ -615,8 +634,11 @@ class SGDRegressor(LinearRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
         y : array-like of shape (n_samples,)
+            The targets.
         sample_weight : array-like of shape (n_samples,), optional
+            Of the rows; by default each counts once.
 
         Returns
         -------
@@ -653,6 +675,7 @@ class SGDRegressor(LinearRegressor):
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            A row for each sample.
 
         Returns
         -------

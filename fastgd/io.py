@@ -39,6 +39,7 @@ def load(path: AnyPath) -> FitResult:
     Parameters
     ----------
     path : str or path-like
+        Where the file is.
 
     Returns
     -------

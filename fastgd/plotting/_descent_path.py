@@ -67,7 +67,9 @@ class DescentPathDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        What was drawn on.
     figure_ : matplotlib Figure
+        The figure of that.
     line_ : matplotlib Line2D
         The path.
     surface_ : matplotlib QuadContourSet
@@ -232,10 +234,13 @@ class DescentPathDisplay:
         Parameters
         ----------
         estimator : GDRegressor
+            Whose parameters the fit has; it need not be fitted.
         X : array_like of shape (n_samples, n_features)
             If it has columns with names, these are the parameters'.
         y : array_like of shape (n_samples,)
+            The target.
         sample_weight : array_like of shape (n_samples,), optional
+            Of the rows.
         parameters : pair of {int, str}, optional
             Columns by number or name, or "intercept"; by default the two that there are.
         y_unit : str, optional
@@ -293,6 +298,7 @@ class DescentPathDisplay:
         path : array_like of shape (n, 2)
             The points, the start first.
         names : pair of str, default ("x[0]", "x[1]")
+            Of the two variables.
         optimum : array_like of shape (2,), optional
             Where the function is least.
         ax, cmap, colorbar, **line_kw

@@ -24,11 +24,14 @@ class FitDisplay:
     Parameters
     ----------
     loss_curve : LossCurveDisplay
+        The losses.
     path : DescentPathDisplay, optional
+        The way through two parameters; it is drawn beside the losses.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
+        The figure.
     axes_ : ndarray of matplotlib Axes
         One for each of the displays.
     """
@@ -55,6 +58,7 @@ class FitDisplay:
         Parameters
         ----------
         result : FitResult
+            Of `fastgd.fit`.
         parameters, feature_names, y_unit, ax
             As for `FitResult.plot`.
 

@@ -30,6 +30,7 @@ class LossCurveDisplay:
     Parameters
     ----------
     loss : array_like of shape (n,)
+        The losses, in the order of the descent.
     iteration, seconds, val_loss : array_like of shape (n,), optional
         Of each loss; iterations are by default counted from 0.
     optimum : float, optional
@@ -48,7 +49,9 @@ class LossCurveDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        What was drawn on.
     figure_ : matplotlib Figure
+        The figure of that.
     line_ : matplotlib Line2D
         The losses.
     val_line_ : matplotlib Line2D or None
@@ -206,6 +209,7 @@ class LossCurveDisplay:
         Parameters
         ----------
         estimator : GDRegressor, SGDRegressor or another with `loss_curve_` and `n_iter_`
+            Fitted.
         optimum : float, optional
             The least objective. Objectives are then drawn above it.
         name : str, optional
@@ -259,6 +263,7 @@ class LossCurveDisplay:
         name : str, optional
             Of the curve, in place of its own.
         x : {"iteration", "seconds"}, default "iteration"
+            What the losses are drawn over.
         scale : {"auto", "log", "linear"}, default "auto"
             Of the losses: "auto" is logarithmic where they span two decades.
         **line_kw

@@ -122,6 +122,7 @@ class Iterate:
     coef : ndarray of shape (n_features,)
         A copy.
     intercept : float
+        0 without one.
     loss : float
         F at these parameters, in units of y squared.
     optimality : float
