@@ -219,7 +219,8 @@ def draw(split: Split, rows: list[Row], exact: fg.FitResult, descent: fg.FitResu
         axes.plot([row.seconds], [height], linestyle="", zorder=5, clip_on=False, **style)
 
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}" if value < 10 * start else ""))
+    axes.set_yticks([value for value in axes.get_yticks() if 0 <= value < 10 * start])  # none where the legend is
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axes.tick_params(labelsize=11)
     axes.set_title(
         f"Least squares on {len(split.y):,} flights and {split.X.shape[1]} columns: predicting the arrival delay",
