@@ -159,8 +159,7 @@ class Geometry:
 
 def length(v: np.ndarray) -> float:
     """The Euclidean norm, also where squares overflow."""
-    with np.errstate(over="ignore"):
-        square = float(v.dot(v))
+    square = float(np.vdot(v, v))   # which, other than dot, warns of nothing
     if square == math.inf:
         largest = float(np.abs(v).max())
         return largest if largest == math.inf else largest * length(v / largest)
@@ -171,8 +170,8 @@ def shortest(coef: np.ndarray, slope: np.ndarray, l1: float) -> np.ndarray:
     """The shortest subgradient of a function with this slope plus l1 |coef|_1."""
     if l1 == 0:
         return slope
-    at_zero = np.sign(slope) * np.maximum(np.abs(slope) - l1, 0.0)
-    return np.where(coef != 0, slope + l1 * np.sign(coef), at_zero)
+    at_zero = slope - np.maximum(np.minimum(slope, l1), -l1)
+    return np.where(coef != 0, slope + np.copysign(l1, coef), at_zero)
 
 
 def judge(tol: float, optimality: float, noise: float) -> tuple[bool, str]:

@@ -144,9 +144,10 @@ def least_bound(
     gap = scaled_bound(coef, slope, hidden, square + l2 * float(coef @ coef), l1) if l1 > 0 else np.inf
     if l2 > 0:
         v = slope - 2 * l2 * coef
+        a = np.array([1.0, best_share(coef, v, square, l2)])
         with np.errstate(over="ignore"):    # then there is a smaller one
-            for a in (1.0, best_share(coef, v, square, l2)):
-                gap = min(gap, (1 - a) ** 2 * square + conjugate_bound(coef, a * v, a * hidden, l1, l2))
+            bounds = (1 - a) ** 2 * square + conjugate_bound(coef, np.outer(a, v), np.outer(a, hidden), l1, l2)
+        gap = min(gap, *bounds.tolist())
     return gap
 
 
@@ -167,21 +168,19 @@ def best_share(coef: np.ndarray, v: np.ndarray, square: float, l2: float) -> flo
     return min(max((2 * square - float(v @ coef)) / bend, 0.0), 1.0) if bend > 0 else 1.0
 
 
-def conjugate_bound(coef: np.ndarray, slope: np.ndarray, hidden: np.ndarray, l1: float, l2: float) -> float:
-    """sum_j (l1 |w_j| + v_j w_j + l2 w_j^2 + max(|v_j| - l1, 0)^2 / (4 l2)), v off by no more than `hidden`.
+def conjugate_bound(coef: np.ndarray, slopes: np.ndarray, hidden: np.ndarray, l1: float, l2: float) -> np.ndarray:
+    """sum_j (l1 |w_j| + v_j w_j + l2 w_j^2 + max(|v_j| - l1, 0)^2 / (4 l2)) of each v, off by no more than `hidden`.
 
     A term is convex in v, so it is largest at an end of the interval that v_j lies in. With p = -v sign(w), where
     p >= l1 it is (p - l1 - 2 l2 |w|)^2 / (4 l2), which cancels nothing.
     """
     magnitude = np.abs(coef)
-    along = -slope * np.where(coef < 0, -1.0, 1.0)
-
-    def terms(p: np.ndarray) -> np.ndarray:
-        beyond = (p - l1 - 2 * l2 * magnitude) ** 2 / (4 * l2)
-        short = (l1 - p) * magnitude + l2 * magnitude**2 + np.maximum(-p - l1, 0.0) ** 2 / (4 * l2)
-        return np.where(p >= l1, beyond, short)
-
-    return float(np.maximum(terms(along - hidden), terms(along + hidden)).sum())
+    along = slopes * np.where(coef < 0, 1.0, -1.0)
+    p = np.stack([along - hidden, along + hidden])
+    beyond = (p - l1 - 2 * l2 * magnitude) ** 2 / (4 * l2)
+    short = (l1 - p) * magnitude + l2 * magnitude**2 + np.maximum(-l1 - p, 0.0) ** 2 / (4 * l2)
+    bounds: np.ndarray = np.where(p >= l1, beyond, short).max(axis=0).sum(axis=-1)
+    return bounds
 
 
 def pass_in_double(objective: MSE, w: np.ndarray) -> tuple[float, np.ndarray]:
