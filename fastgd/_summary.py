@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -94,11 +95,11 @@ def as_html(title: str, rows: Rows) -> str:
     return f'<table style="margin-left: 0">{caption}<tbody>{body}</tbody></table>'
 
 
-class Summarised:
+class Summarised(ABC):
     """What tells a title and rows of itself shows them, in a terminal and in a notebook."""
 
-    def _summary(self) -> tuple[str, Rows]:
-        raise NotImplementedError
+    @abstractmethod
+    def _summary(self) -> tuple[str, Rows]: ...
 
     def __repr__(self) -> str:
         return as_text(*self._summary())

@@ -6,6 +6,7 @@ Rows are counted from 1, without the header.
 from __future__ import annotations
 
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
     done: float
 
 
-class Table:
+class Table(ABC):
     """A file with named columns.
 
     Attributes
@@ -46,9 +47,9 @@ class Table:
     path: Path
     names: list[str]
 
+    @abstractmethod
     def batches(self, numbers: Sequence[str], texts: Sequence[str]) -> Iterator[Batch]:
         """The columns of these names, numbers first, batch after batch."""
-        raise NotImplementedError
 
     def where(self, row: int) -> str:
         """The place of a row, counted from 1, as the user finds it."""

@@ -188,14 +188,20 @@ def test_constant_and_repeated_columns():
     assert fit(X, y, l1=l1, w0=w0).loss == pytest.approx(alone.loss, rel=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_collinear_columns(seed):
-    """Columns that are sums of few others and a little noise: steps alone would take 10^5 of them and more."""
+def collinear(seed):
+    """Columns that are sums of few others and a little noise; X, y and l1."""
     rng = np.random.default_rng(seed)
     base = rng.standard_normal((300, 5))
     X = base @ rng.standard_normal((5, 100)) + 1e-4 * rng.standard_normal((300, 100))
     y = X @ rng.standard_normal(100) + rng.standard_normal(300)
     l1 = 10.0 ** -rng.uniform(1, 5) * l1_max(X, y)
+    return X, y, l1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_collinear_columns(seed):
+    """Steps alone would take 10^5 of them and more."""
+    X, y, l1 = collinear(seed)
     r = fit(X, y, l1=l1)
     assert r.converged
     assert r.gap_bound <= 1e-7 * r.loss

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from test_fista import PROBLEMS, data, dense, exact_loss, l1_max, parts, peer, penalties, weights
+from test_fista import PROBLEMS, collinear, data, dense, exact_loss, l1_max, parts, peer, penalties, weights
 
 import fastgd as fg
 from fastgd.solvers._duality import gap_of_moments
@@ -128,11 +128,7 @@ def test_columns_and_targets_that_do_not_vary():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_collinear_columns(seed):
-    rng = np.random.default_rng(seed)
-    base = rng.standard_normal((300, 5))
-    X = base @ rng.standard_normal((5, 100)) + 1e-4 * rng.standard_normal((300, 100))
-    y = X @ rng.standard_normal(100) + rng.standard_normal(300)
-    l1 = 10.0 ** -rng.uniform(1, 5) * l1_max(X, y)
+    X, y, l1 = collinear(seed)
     r, rows = fit(moments(X, y), l1=l1), fg.fit(X, y, l1=l1)
     assert r.converged
     mine, _, _ = parts(X, y, r.coef, r.intercept, None, l1, 0.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from fastgd._csr import CSR
@@ -18,7 +20,7 @@ ENTRIES = 1 << 18
 PAIRS = 1 << 19
 
 
-class Columns:
+class Columns(ABC):
     """Columns of X in the order in which they were added, and half the Hessian of F by their parameters.
 
     Parameters
@@ -45,9 +47,9 @@ class Columns:
         matrix[:, old:], matrix[old:, :old] = cross, cross[:old].T
         self.columns, self.matrix = held, matrix
 
+    @abstractmethod
     def products(self, columns: np.ndarray, old: int) -> np.ndarray:
         """Z'SZ of these columns less their means, and of it the columns from number `old` on."""
-        raise NotImplementedError
 
 
 class WorkingSet(Columns):

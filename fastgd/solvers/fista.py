@@ -26,6 +26,7 @@ one pass more then gives the certificate, and corrects what the moments' roundin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import count
 
@@ -99,7 +100,7 @@ class Point:
     slope: np.ndarray
 
 
-class Penalised:
+class Penalised(ABC):
     """F in standardised columns.
 
     Parameters
@@ -113,9 +114,9 @@ class Penalised:
         self.penalty = l1 * coordinates.scale   # the factors of |u_j|
         self.n_features = len(coordinates.scale)
 
+    @abstractmethod
     def smooth(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """F less l1 |w|_1, and its gradient."""
-        raise NotImplementedError
 
     def at(self, w: np.ndarray) -> Point:
         """F and its gradient at w."""
